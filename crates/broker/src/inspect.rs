@@ -1,0 +1,125 @@
+//! Reading without taking: depths of queues, and dead letters.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kingpost_model::{FailureRecord, Work};
+use lapin::{
+    Connection, ErrorKind,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::FieldTable,
+};
+
+use crate::{
+    connection::{BrokerConfig, ConnectError, Role, open},
+    topology::short,
+    wire,
+};
+
+/// What a queue holds, without the messages that a consumer has in hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Messages ready for delivery.
+    pub ready: u32,
+    /// Consumers.
+    pub consumers: u32,
+}
+
+/// One dead letter.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The queue it lies in.
+    pub queue: String,
+    /// The message.
+    pub work: Work,
+    /// Why it is there; for a message that no worker judged, what the broker says.
+    pub failure: FailureRecord,
+}
+
+/// A connection that only looks.
+pub struct Inspector {
+    connection: Connection,
+    timeout: Duration,
+}
+
+impl Inspector {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker can't be reached or refuses.
+    pub async fn open(config: &BrokerConfig) -> Result<Self, ConnectError> {
+        Ok(Inspector { connection: open(config, Role::Inspect).await?, timeout: config.confirm_timeout })
+    }
+
+    /// The depth of a queue; nothing when there is no such queue.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer or refuses.
+    pub async fn depth(&self, queue: &str) -> Result<Option<QueueDepth>, ConnectError> {
+        let ask = async {
+            let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            match channel.queue_declare(short(queue)?, options, FieldTable::default()).await {
+                Ok(queue) => {
+                    let depth =
+                        QueueDepth { ready: queue.message_count(), consumers: queue.consumer_count() };
+                    let _ = channel.close(200, "read".into()).await;
+                    Ok(Some(depth))
+                }
+                Err(error) if is_not_found(&error) => Ok(None),
+                Err(error) => Err(ConnectError::of(&error)),
+            }
+        };
+        tokio::time::timeout(self.timeout, ask)
+            .await
+            .unwrap_or_else(|_| Err(ConnectError::Absent(format!("no answer about the queue `{queue}`"))))
+    }
+
+    /// Reads up to `limit` dead letters of a queue and puts them back in their places.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer or refuses.
+    pub async fn browse(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>, ConnectError> {
+        let Some(depth) = self.depth(queue).await? else { return Ok(Vec::new()) };
+        let wanted = limit.min(depth.ready as usize);
+        let Some(route) = wire::route_of(queue) else {
+            return Err(ConnectError::Refused(format!("`{queue}` is not the queue of a stage and a scheme")));
+        };
+        let mut letters = Vec::with_capacity(wanted);
+        if wanted == 0 {
+            return Ok(letters);
+        }
+        let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+        let prefetch = u16::try_from(wanted).unwrap_or(0);
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|e| ConnectError::of(&e))?;
+        let options = BasicConsumeOptions::default();
+        let consume = channel.basic_consume(short(queue)?, "".into(), options, FieldTable::default());
+        let mut consumer = consume.await.map_err(|e| ConnectError::of(&e))?;
+        while letters.len() < wanted {
+            // Somebody else may have taken some meanwhile: silence ends the reading as well.
+            let Ok(Some(next)) = tokio::time::timeout(Duration::from_secs(2), consumer.next()).await else {
+                break;
+            };
+            let delivery = next.map_err(|e| ConnectError::of(&e))?;
+            let work = wire::work(&route, &delivery.properties, delivery.data.into());
+            let failure = match (wire::broker_reason(&delivery.properties), &work.last_failure) {
+                (None, Some(record)) => (**record).clone(),
+                _ => FailureRecord::unjudged(route.stage, 0),
+            };
+            letters.push(DeadLetter { queue: queue.to_owned(), work, failure });
+        }
+        // Closing the channel returns everything to its place, unacknowledged.
+        let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
+        Ok(letters)
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(self.timeout, self.connection.close(200, "read".into())).await;
+    }
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(e) if *e.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+}

@@ -1,0 +1,190 @@
+//! The right to cut windows of a scheme, and its cursor.
+//!
+//! The right is an exclusive queue on the very connection that publishes windows and cursor: a leader that lost its
+//! connection has lost the right and the means together, so it can't write after another one took over.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use kingpost_model::{RecordKey, Route, StageName, WORK_EXCHANGE, Work, WorkId};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ErrorKind,
+    options::{
+        BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    },
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::{FieldTable, ShortString},
+};
+
+use crate::{
+    connection::{BrokerConfig, ConnectError, Role, open},
+    topology::{Topology, short},
+    wire,
+};
+
+/// The right to cut windows of one scheme, held as long as its connection lives.
+#[derive(Debug)]
+pub struct Leadership {
+    connection: Connection,
+    channel: Channel,
+    scheme: String,
+    app: ShortString,
+    cursor_tag: Option<u64>,
+    timeout: Duration,
+}
+
+fn answerless() -> ConnectError {
+    ConnectError::Absent("the broker did not answer the scheduler in time".to_owned())
+}
+
+impl Leadership {
+    pub(crate) async fn acquire(
+        config: &BrokerConfig,
+        topology: &Arc<Topology>,
+        scheme: &str,
+    ) -> Result<Option<Self>, ConnectError> {
+        let connection = open(config, Role::Lead).await?;
+        let acquire = async {
+            let lock = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            let options =
+                QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+            let name = format!("scheduler.{scheme}");
+            match lock.queue_declare(short(&name)?, options, FieldTable::default()).await {
+                Ok(_) => {}
+                Err(error) if is_locked(&error) => return Ok(None),
+                Err(error) => return Err(ConnectError::of(&error)),
+            }
+            let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            topology.declare(&setup).await?;
+            let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
+            select.map_err(|e| ConnectError::of(&e))?;
+            Ok(Some(channel))
+        };
+        let channel = match tokio::time::timeout(config.connect_timeout, acquire).await {
+            Ok(Ok(Some(channel))) => channel,
+            Ok(Ok(None)) => {
+                let _ =
+                    tokio::time::timeout(config.settle_timeout, connection.close(200, "standing by".into()))
+                        .await;
+                return Ok(None);
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(answerless()),
+        };
+        let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
+        let timeout = config.confirm_timeout;
+        Ok(Some(Leadership {
+            connection,
+            channel,
+            scheme: scheme.to_owned(),
+            app,
+            cursor_tag: None,
+            timeout,
+        }))
+    }
+
+    /// True while the connection, and with it the right, is held.
+    pub fn is_held(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// The last confirmed cursor, kept in hand until a newer one is confirmed.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
+    pub async fn cursor(&mut self) -> Result<Option<Bytes>, ConnectError> {
+        let queue = short(&Topology::cursor_queue(&self.scheme))?;
+        let get = self.channel.basic_get(queue, BasicGetOptions::default());
+        let message = tokio::time::timeout(self.timeout, get).await.map_err(|_| answerless())?;
+        let message = message.map_err(|e| ConnectError::of(&e))?;
+        Ok(message.map(|message| {
+            self.cursor_tag = Some(message.delivery.delivery_tag);
+            Bytes::from(message.delivery.data)
+        }))
+    }
+
+    /// Publishes windows and, once every one of them is confirmed and routed, the cursor behind them.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when anything is not confirmed; the cursor has not moved then, or its fate is unknown, and
+    /// the leadership has to be given up and taken again.
+    pub async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), ConnectError> {
+        let key = Route::new(StageName::Extract, &self.scheme).queue();
+        self.publish(&key, windows).await?;
+        let queue = Topology::cursor_queue(&self.scheme);
+        let id = WorkId::new(format!("cursor-{}", self.scheme));
+        let key = RecordKey::new("cursor", &*self.scheme);
+        let work = Work::new(id, StageName::Extract, &*self.scheme, key, cursor);
+        self.publish(&queue, vec![work]).await?;
+        // The old cursor is still in hand; were it returned now, the queue of length one would drop it as its head.
+        if let Some(tag) = self.cursor_tag.take() {
+            let ack = self.channel.basic_ack(tag, BasicAckOptions::default());
+            tokio::time::timeout(self.timeout, ack)
+                .await
+                .map_err(|_| answerless())?
+                .map_err(|e| ConnectError::of(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes to one queue and waits until all are confirmed; any returned message fails them all.
+    async fn publish(&self, queue: &str, works: Vec<Work>) -> Result<(), ConnectError> {
+        let publishing = async {
+            let mut confirms = futures_util::stream::FuturesOrdered::new();
+            for work in works {
+                confirms.push_back(self.publish_one(queue, wire::properties(&work, &self.app, 0), work.body));
+            }
+            while let Some(confirmation) = confirms.next().await {
+                match confirmation.map_err(|e| ConnectError::of(&e))? {
+                    Confirmation::Ack(None) => {}
+                    Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
+                        return Err(ConnectError::Absent(format!("the queue `{queue}` is gone")));
+                    }
+                    _ => return Err(ConnectError::Absent(format!("the queue `{queue}` refused a message"))),
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(self.timeout, publishing).await.map_err(|_| answerless())?
+    }
+
+    async fn publish_one(
+        &self,
+        queue: &str,
+        properties: BasicProperties,
+        body: Bytes,
+    ) -> lapin::Result<Confirmation> {
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let key = ShortString::try_new(queue).unwrap_or_default();
+        self.channel.basic_publish(WORK_EXCHANGE.into(), key, options, &body, properties).await?.await
+    }
+
+    /// How many messages wait in a queue.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer.
+    pub async fn depth(&self, queue: &str) -> Result<u32, ConnectError> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        // On a channel of its own: a missing queue closes the channel that asks.
+        let ask = async {
+            let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            let queue = channel.queue_declare(short(queue)?, options, FieldTable::default()).await;
+            let depth = queue.map(|q| q.message_count()).map_err(|e| ConnectError::of(&e))?;
+            let _ = channel.close(200, "read".into()).await;
+            Ok(depth)
+        };
+        tokio::time::timeout(self.timeout, ask).await.map_err(|_| answerless())?
+    }
+
+    /// Gives the right up.
+    pub async fn resign(self) {
+        let _ = tokio::time::timeout(self.timeout, self.connection.close(200, "resigned".into())).await;
+    }
+}
+
+fn is_locked(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(e)
+        if *e.kind() == AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED))
+}

@@ -1,0 +1,482 @@
+//! Publishing: one task owns one confirm channel, and a group is done when every message of it is confirmed and
+//! none was returned.
+//!
+//! Why a prefix decides. The client hands a returned message to whichever confirm completes next, and it unrolls a
+//! coalesced confirm in any order, so a future that says "confirmed" proves nothing for its own message. But the
+//! broker returns in the order of publishing and before it confirms, and every completed confirm takes one waiting
+//! return. So when all messages up to one are confirmed, all returns up to that one have been seen, and are matched
+//! by message id, exchange and routing key.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use kingpost_model::{Abandoned, DEAD_EXCHANGE, Route, Tier, WORK_EXCHANGE, Work};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, Event, options::BasicPublishOptions,
+    options::ConfirmSelectOptions, types::ShortString,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{
+    connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
+    topology::Topology,
+    wire,
+};
+
+/// Unconfirmed messages on the channel; more gains nothing on a quorum queue and costs memory.
+const IN_FLIGHT_MESSAGES: usize = 1_024;
+/// Unconfirmed bytes on the channel.
+const IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Groups that may wait for the publisher before callers are held back.
+const WAITING_GROUPS: usize = 64;
+/// Pause before a refused or returned message is published again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The work queue of a route.
+    Work(Route),
+    /// A retry tier, to come back to the work queue of a route.
+    Wait(Tier, Route),
+    /// The dead-letter queue of a route.
+    Dead(Route),
+}
+
+/// One message to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// Where it goes.
+    pub destination: Destination,
+    /// What it is.
+    pub work: Work,
+}
+
+struct Envelope {
+    exchange: ShortString,
+    routing_key: ShortString,
+    properties: BasicProperties,
+    body: Bytes,
+}
+
+impl Envelope {
+    fn of(posting: Posting, app: &ShortString) -> Self {
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let properties = wire::properties(&posting.work, app, now_s);
+        let (exchange, routing_key) = match posting.destination {
+            Destination::Work(route) => (WORK_EXCHANGE, route.queue()),
+            Destination::Wait(tier, route) => (tier.queue, route.queue()),
+            Destination::Dead(route) => (DEAD_EXCHANGE, route.dead_queue()),
+        };
+        Envelope {
+            exchange: exchange.into(),
+            // Scheme names are at most 40 characters, so a queue name always fits.
+            routing_key: ShortString::try_new(routing_key).unwrap_or_default(),
+            properties,
+            body: posting.work.body,
+        }
+    }
+}
+
+struct Group {
+    left: usize,
+    size: usize,
+    since: Instant,
+    done: Option<oneshot::Sender<()>>,
+}
+
+struct Job {
+    envelopes: Vec<Envelope>,
+    done: oneshot::Sender<()>,
+}
+
+/// The way to publish; cheap to clone.
+#[derive(Clone)]
+pub struct Outbound {
+    jobs: mpsc::Sender<Job>,
+    app: ShortString,
+}
+
+impl Outbound {
+    /// Publishes a group and returns when the broker has confirmed every message of it and has returned none.
+    /// What is refused or returned is published again until it is taken, so the wait may be long.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when the publisher has stopped; any part of the group may have been published.
+    pub async fn publish(&self, postings: Vec<Posting>) -> Result<(), Abandoned> {
+        if postings.is_empty() {
+            return Ok(());
+        }
+        let envelopes = postings.into_iter().map(|p| Envelope::of(p, &self.app)).collect();
+        let (done, confirmed) = oneshot::channel();
+        self.jobs.send(Job { envelopes, done }).await.map_err(|_| Abandoned)?;
+        confirmed.await.map_err(|_| Abandoned)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sent,
+    Acked,
+    Nacked,
+}
+
+struct Slot {
+    envelope: Envelope,
+    group: u64,
+    sent: Instant,
+    state: State,
+    returned: bool,
+}
+
+pub(crate) struct Publisher {
+    config: BrokerConfig,
+    topology: Arc<Topology>,
+    observer: Arc<dyn Observer>,
+    stop: CancellationToken,
+    jobs: mpsc::Receiver<Job>,
+    groups: std::collections::HashMap<u64, Group>,
+    next_group: u64,
+    /// Not on the wire: new, or of unknown fate after a lost session.
+    pending: VecDeque<(Envelope, u64)>,
+    /// Refused or returned, and when to try again.
+    delayed: VecDeque<(Instant, Envelope, u64)>,
+    /// On the wire, in the order of publishing.
+    ring: VecDeque<Slot>,
+    ring_base: u64,
+    ring_bytes: usize,
+    blocked_since: Option<Instant>,
+    redeclare: bool,
+}
+
+/// Starts the publisher on a first connection and returns the way to publish.
+pub(crate) fn start(
+    config: BrokerConfig,
+    topology: Arc<Topology>,
+    observer: Arc<dyn Observer>,
+    stop: CancellationToken,
+    first: Connection,
+) -> (Outbound, tokio::task::JoinHandle<()>) {
+    let (sender, jobs) = mpsc::channel(WAITING_GROUPS);
+    let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
+    let publisher = Publisher {
+        config,
+        topology,
+        observer,
+        stop,
+        jobs,
+        groups: std::collections::HashMap::new(),
+        next_group: 0,
+        pending: VecDeque::new(),
+        delayed: VecDeque::new(),
+        ring: VecDeque::new(),
+        ring_base: 0,
+        ring_bytes: 0,
+        blocked_since: None,
+        redeclare: false,
+    };
+    (Outbound { jobs: sender, app }, tokio::spawn(publisher.run(first)))
+}
+
+async fn publish_one(
+    channel: &Channel,
+    order: &AtomicU64,
+    expected: u64,
+    message: (ShortString, ShortString, BasicProperties, Bytes),
+) -> (u64, Result<Confirmation, String>) {
+    // The prefix rule needs the order of the wire; the first poll of this future is what sends.
+    if order.fetch_add(1, Ordering::Relaxed) != expected {
+        return (expected, Err("messages were sent out of order".to_owned()));
+    }
+    let (exchange, routing_key, properties, body) = message;
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
+    let result = match sent {
+        Ok(confirm) => confirm.await.map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    (expected, result)
+}
+
+impl Publisher {
+    async fn run(mut self, first: Connection) {
+        let mut backoff = Backoff::new(self.config.reconnect_pause_max, u64::from(std::process::id()));
+        let mut next = Some(first);
+        loop {
+            let connection = match next.take() {
+                Some(connection) => connection,
+                None => {
+                    let opened = tokio::select! {
+                        () = self.stop.cancelled() => break,
+                        opened = open(&self.config, Role::Publish) => opened,
+                    };
+                    match opened {
+                        Ok(connection) => connection,
+                        Err(error) => {
+                            warn!(role = Role::Publish.as_str(), %error, "no connection for publishing yet");
+                            tokio::select! {
+                                () = self.stop.cancelled() => break,
+                                () = tokio::time::sleep(backoff.next_pause()) => continue,
+                            }
+                        }
+                    }
+                }
+            };
+            let (reason, detail) = self.session(&connection, &mut backoff).await;
+            self.observer.connected(Role::Publish, false);
+            self.set_blocked(false);
+            if reason == STOPPED {
+                let closing = connection.close(200, "stopping".into());
+                let _ = tokio::time::timeout(self.config.settle_timeout, closing).await;
+                break;
+            }
+            warn!(
+                role = Role::Publish.as_str(),
+                reason, detail, "publishing session ended; it is built anew"
+            );
+            self.observer.rebuilt(Role::Publish, reason);
+            drop(connection);
+            self.reclaim();
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(backoff.next_pause()) => {}
+            }
+        }
+    }
+
+    /// Puts everything of unknown fate back, to be published again with the same message ids.
+    fn reclaim(&mut self) {
+        let unknown = self.ring.len();
+        for slot in std::mem::take(&mut self.ring).into_iter().rev() {
+            self.pending.push_front((slot.envelope, slot.group));
+        }
+        self.ring_bytes = 0;
+        if unknown > 0 {
+            self.observer.republished(unknown);
+        }
+    }
+
+    async fn prepare(&self, connection: &Connection) -> Result<Channel, ConnectError> {
+        let prepare = async {
+            let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            self.topology.declare(&setup).await?;
+            let _ = setup.close(200, "declared".into()).await;
+            let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
+            select.map_err(|e| ConnectError::of(&e))?;
+            Ok(channel)
+        };
+        match tokio::time::timeout(self.config.connect_timeout, prepare).await {
+            Ok(result) => result,
+            Err(_) => {
+                Err(ConnectError::Absent("the broker did not answer while the queues were declared".into()))
+            }
+        }
+    }
+
+    async fn session(&mut self, connection: &Connection, backoff: &mut Backoff) -> (&'static str, String) {
+        let events = connection.events_listener();
+        tokio::pin!(events);
+        let channel = match self.prepare(connection).await {
+            Ok(channel) => channel,
+            Err(error) => return ("setup", error.to_string()),
+        };
+        self.observer.connected(Role::Publish, true);
+        self.ring_base = 0;
+        let order = AtomicU64::new(0);
+        let mut confirms = FuturesUnordered::new();
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            while self.ring.len() < IN_FLIGHT_MESSAGES && self.ring_bytes < IN_FLIGHT_BYTES {
+                let Some((envelope, group)) = self.pending.pop_front() else { break };
+                let sequence = self.ring_base + self.ring.len() as u64;
+                let message = (
+                    envelope.exchange.clone(),
+                    envelope.routing_key.clone(),
+                    envelope.properties.clone(),
+                    envelope.body.clone(),
+                );
+                self.ring_bytes += envelope.body.len();
+                let sent = Instant::now();
+                self.ring.push_back(Slot { envelope, group, sent, state: State::Sent, returned: false });
+                confirms.push(publish_one(&channel, &order, sequence, message));
+            }
+            tokio::select! {
+                Some((sequence, result)) = confirms.next(), if !confirms.is_empty() => {
+                    let mut next = Some((sequence, result));
+                    while let Some((sequence, result)) = next {
+                        if let Err(text) = self.confirmed(sequence, result) {
+                            return ("confirm", text);
+                        }
+                        next = confirms.next().now_or_never().flatten();
+                    }
+                    if self.settle_prefix() > 0 {
+                        backoff.reset();
+                    }
+                }
+                job = self.jobs.recv(), if self.pending.len() < IN_FLIGHT_MESSAGES => match job {
+                    Some(job) => self.accept(job),
+                    None => return (STOPPED, String::new()),
+                },
+                event = events.next() => match event {
+                    Some(Event::ConnectionBlocked(why)) => {
+                        warn!(why, "the broker blocks publishing (memory or disk alarm); waiting for it");
+                        self.set_blocked(true);
+                    }
+                    Some(Event::ConnectionUnblocked) => self.set_blocked(false),
+                    Some(Event::Error(error)) => return ("connection", error.to_string()),
+                    Some(_) => {}
+                    None => return ("connection", "the connection ended".to_owned()),
+                },
+                () = self.stop.cancelled() => return (STOPPED, String::new()),
+                _ = tick.tick() => {
+                    if let Some(end) = self.overdue() {
+                        return end;
+                    }
+                    self.wake_delayed(connection).await;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, job: Job) {
+        let group = self.next_group;
+        self.next_group += 1;
+        let size = job.envelopes.len();
+        self.groups.insert(group, Group { left: size, size, since: Instant::now(), done: Some(job.done) });
+        self.pending.extend(job.envelopes.into_iter().map(|envelope| (envelope, group)));
+    }
+
+    fn confirmed(&mut self, sequence: u64, result: Result<Confirmation, String>) -> Result<(), String> {
+        let (state, returned) = match result? {
+            Confirmation::Ack(returned) => (State::Acked, returned),
+            Confirmation::Nack(returned) => (State::Nacked, returned),
+            Confirmation::NotRequested => return Err("the channel is not in confirm mode".to_owned()),
+        };
+        if let Some(message) = returned {
+            // Whose confirm brought it says nothing; its own id and address do.
+            let id = message.properties.message_id();
+            let slot = self.ring.iter_mut().find(|slot| {
+                !slot.returned
+                    && slot.envelope.properties.message_id() == id
+                    && slot.envelope.exchange == message.exchange
+                    && slot.envelope.routing_key == message.routing_key
+            });
+            match slot {
+                Some(slot) => slot.returned = true,
+                None => return Err("the broker returned a message that is not in flight".to_owned()),
+            }
+        }
+        let index = usize::try_from(sequence - self.ring_base).unwrap_or(usize::MAX);
+        match self.ring.get_mut(index) {
+            Some(slot) => slot.state = state,
+            None => return Err("the broker confirmed a message that is not in flight".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Settles the messages before which nothing is unconfirmed; returns how many were taken by their queues.
+    fn settle_prefix(&mut self) -> usize {
+        let mut taken = 0;
+        while self.ring.front().is_some_and(|slot| slot.state != State::Sent) {
+            let Some(slot) = self.ring.pop_front() else { break };
+            self.ring_base += 1;
+            self.ring_bytes -= slot.envelope.body.len();
+            if slot.returned || slot.state == State::Nacked {
+                let queue = slot.envelope.routing_key.as_str();
+                if slot.returned {
+                    error!(
+                        queue,
+                        exchange = slot.envelope.exchange.as_str(),
+                        "no queue takes a message; \
+                         the queues are declared again and it is published again"
+                    );
+                    self.observer.unroutable(queue);
+                    self.redeclare = true;
+                } else {
+                    warn!(
+                        queue,
+                        "the queue refused a message (full, or losing its leader); it is published again"
+                    );
+                    self.observer.nacked(queue);
+                }
+                self.delayed.push_back((Instant::now() + REFUSED_PAUSE, slot.envelope, slot.group));
+                continue;
+            }
+            taken += 1;
+            let Some(group) = self.groups.get_mut(&slot.group) else { continue };
+            group.left -= 1;
+            if group.left == 0 {
+                self.observer.published(group.size, group.since.elapsed().as_secs_f64());
+                if let Some(done) = group.done.take() {
+                    // A caller that gave up doesn't listen any more.
+                    let _ = done.send(());
+                }
+                self.groups.remove(&slot.group);
+            }
+        }
+        taken
+    }
+
+    fn set_blocked(&mut self, blocked: bool) {
+        if blocked != self.blocked_since.is_some() {
+            self.observer.blocked(blocked);
+            let now = Instant::now();
+            self.blocked_since = blocked.then_some(now);
+            if !blocked {
+                for slot in &mut self.ring {
+                    slot.sent = now;
+                }
+            }
+        }
+    }
+
+    fn overdue(&self) -> Option<(&'static str, String)> {
+        if let Some(since) = self.blocked_since {
+            let long = since.elapsed() > self.config.blocked_timeout;
+            return long.then(|| ("blocked", "blocked for too long".to_owned()));
+        }
+        let oldest = self.ring.front()?.sent.elapsed();
+        (oldest > self.config.confirm_timeout)
+            .then(|| ("confirm-timeout", format!("no confirm for {:.1} s", oldest.as_secs_f64())))
+    }
+
+    async fn wake_delayed(&mut self, connection: &Connection) {
+        let due = self.delayed.front().is_some_and(|(at, ..)| *at <= Instant::now());
+        if !due {
+            return;
+        }
+        if std::mem::take(&mut self.redeclare) {
+            let declare = async {
+                let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+                self.topology.declare(&channel).await?;
+                let _ = channel.close(200, "declared".into()).await;
+                Ok::<(), ConnectError>(())
+            };
+            match tokio::time::timeout(self.config.settle_timeout, declare).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => error!(%error, "the queues could not be declared again"),
+                Err(_) => error!("the queues could not be declared again: no answer"),
+            }
+        }
+        while self.delayed.front().is_some_and(|(at, ..)| *at <= Instant::now()) {
+            if let Some((_, envelope, group)) = self.delayed.pop_front() {
+                self.pending.push_back((envelope, group));
+            }
+        }
+    }
+}
+
+/// The one end of a session that is wanted.
+const STOPPED: &str = "stopped";

@@ -1,0 +1,257 @@
+//! Work as an AMQP message: the body is the document, everything about it is in properties and headers.
+
+use bytes::Bytes;
+use kingpost_model::{FailureRecord, Origin, RecordKey, Route, StageName, Work, WorkId};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+
+/// The largest body that is published; RabbitMQ 4 refuses a message of 16 MiB.
+pub const MAX_BODY_BYTES: usize = 15 * 1024 * 1024;
+/// Room for headers that others set; a header frame is bounded and must hold our own as well.
+const FOREIGN_HEADER_BYTES: usize = 4_096;
+/// Longest value of one of our own text headers in bytes.
+const TEXT_HEADER_BYTES: usize = 512;
+
+const DOCUMENT: &str = "kingpost-document";
+const KEY: &str = "kingpost-key";
+const SCHEME: &str = "kingpost-scheme";
+const STAGE: &str = "kingpost-stage";
+const SOURCE_NUMBER: &str = "kingpost-source-number";
+const WRITE_KEY: &str = "kingpost-write-key";
+const ATTEMPT: &str = "kingpost-attempt";
+const ORIGIN: &str = "kingpost-origin";
+const VERIFY: &str = "kingpost-verify";
+const MODIFIED: &str = "kingpost-modified-ms";
+const EXTRACTED: &str = "kingpost-extracted-ms";
+const UNCLEAR_SINCE: &str = "kingpost-unclear-since-ms";
+const TRACEPARENT: &str = "traceparent";
+const FIRST_FAILURE: &str = "kingpost-first-failure";
+const LAST_FAILURE: &str = "kingpost-last-failure";
+/// The last failure's kind by itself, so that a broker's own tools can show it.
+const FAILURE_KIND: &str = "kingpost-failure-kind";
+const OURS: &str = "kingpost-";
+
+fn insert(table: &mut FieldTable, name: &str, value: AMQPValue) {
+    if let Ok(name) = ShortString::try_new(name) {
+        table.insert(name, value);
+    }
+}
+
+fn insert_text(table: &mut FieldTable, name: &str, value: &str) {
+    let mut end = value.len().min(TEXT_HEADER_BYTES);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    insert(table, name, AMQPValue::LongString(LongString::from(&value.as_bytes()[..end])));
+}
+
+fn insert_record(table: &mut FieldTable, name: &str, record: Option<&FailureRecord>) {
+    if let Some(json) = record.and_then(|r| serde_json::to_vec(r).ok()) {
+        insert(table, name, AMQPValue::LongString(LongString::from(json)));
+    }
+}
+
+/// Properties and headers of work.
+pub(crate) fn properties(work: &Work, app: &ShortString, now_s: u64) -> BasicProperties {
+    let mut table = FieldTable::default();
+    let mut room = FOREIGN_HEADER_BYTES;
+    for (name, value) in &work.headers {
+        if let Some(left) = room.checked_sub(name.len() + value.len()) {
+            room = left;
+            insert_text(&mut table, name, value);
+        }
+    }
+    insert_text(&mut table, SCHEME, &work.scheme);
+    insert_text(&mut table, STAGE, work.stage.as_str());
+    insert_text(&mut table, DOCUMENT, &work.key.document);
+    insert_text(&mut table, KEY, &work.key.number);
+    insert_text(&mut table, ORIGIN, work.origin.as_str());
+    insert(&mut table, ATTEMPT, AMQPValue::LongLongInt(i64::from(work.attempt)));
+    if work.verify {
+        insert(&mut table, VERIFY, AMQPValue::Boolean(true));
+    }
+    for (name, value) in [
+        (SOURCE_NUMBER, work.source_number.as_deref()),
+        (WRITE_KEY, work.write_key.as_deref()),
+        (TRACEPARENT, work.traceparent.as_deref()),
+        (FAILURE_KIND, work.last_failure.as_ref().map(|f| f.kind.as_str())),
+    ] {
+        if let Some(value) = value {
+            insert_text(&mut table, name, value);
+        }
+    }
+    for (name, value) in
+        [(MODIFIED, work.modified_ms), (EXTRACTED, work.extracted_ms), (UNCLEAR_SINCE, work.unclear_since_ms)]
+    {
+        if let Some(value) = value {
+            insert(&mut table, name, AMQPValue::LongLongInt(value));
+        }
+    }
+    insert_record(&mut table, FIRST_FAILURE, work.first_failure.as_deref());
+    insert_record(&mut table, LAST_FAILURE, work.last_failure.as_deref());
+    let id = ShortString::try_new(work.id.as_str()).unwrap_or_default();
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2)
+        .with_message_id(id)
+        .with_timestamp(now_s)
+        .with_app_id(app.clone())
+        .with_type(work.stage.as_str().into())
+        .with_headers(table)
+}
+
+fn as_text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(s) => Some(String::from_utf8_lossy(s.as_bytes()).into_owned()),
+        AMQPValue::ShortString(s) => Some(s.as_str().to_owned()),
+        AMQPValue::Boolean(b) => Some(b.to_string()),
+        _ => as_int(value).map(|n| n.to_string()),
+    }
+}
+
+fn as_int(value: &AMQPValue) -> Option<i64> {
+    match value {
+        AMQPValue::LongLongInt(n) => Some(*n),
+        AMQPValue::LongInt(n) => Some(i64::from(*n)),
+        AMQPValue::LongUInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortInt(n) => Some(i64::from(*n)),
+        AMQPValue::ShortUInt(n) => Some(i64::from(*n)),
+        AMQPValue::Timestamp(n) => i64::try_from(*n).ok(),
+        AMQPValue::LongString(s) => std::str::from_utf8(s.as_bytes()).ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Reads a message back; whatever is missing, because a person or another tool published it, gets the most
+/// careful default.
+pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes) -> Work {
+    let empty = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&empty).inner();
+    let get = |name: &str| headers.get(name);
+    let text = |name: &str| get(name).and_then(as_text);
+    let int = |name: &str| get(name).and_then(as_int);
+    let record = |name: &str| -> Option<Box<FailureRecord>> {
+        text(name).and_then(|json| serde_json::from_str(&json).ok()).map(Box::new)
+    };
+    let id = properties.message_id().as_ref().map_or_else(
+        || WorkId::new(format!("body-{:016x}", fingerprint(&body))),
+        |id| WorkId::new(id.as_str()),
+    );
+    let number = text(KEY).unwrap_or_else(|| id.as_str().to_owned());
+    let ours = get(STAGE).is_some();
+    let mut work = Work::new(
+        id,
+        route.stage,
+        text(SCHEME).unwrap_or_else(|| route.scheme.clone()),
+        RecordKey::new(text(DOCUMENT).unwrap_or_else(|| "unknown".to_owned()), number),
+        body,
+    );
+    work.source_number = text(SOURCE_NUMBER);
+    work.write_key = text(WRITE_KEY);
+    work.attempt = int(ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+    work.origin =
+        if ours { text(ORIGIN).map_or(Origin::Live, |o| Origin::parse(&o)) } else { Origin::Replay };
+    work.verify = matches!(get(VERIFY), Some(AMQPValue::Boolean(true))) || !ours;
+    work.modified_ms = int(MODIFIED);
+    work.extracted_ms = int(EXTRACTED);
+    work.unclear_since_ms = int(UNCLEAR_SINCE);
+    work.traceparent = text(TRACEPARENT);
+    work.first_failure = record(FIRST_FAILURE);
+    work.last_failure = record(LAST_FAILURE);
+    work.headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value))
+        .filter(|(name, _)| !name.starts_with(OURS) && !name.starts_with("x-") && *name != TRACEPARENT)
+        .filter_map(|(name, value)| Some((name.to_owned(), as_text(value)?)))
+        .collect();
+    work
+}
+
+/// Why the broker itself dead-lettered a message, if it did: `delivery_limit`, `rejected`, `expired` or `maxlen`.
+pub(crate) fn broker_reason(properties: &BasicProperties) -> Option<String> {
+    let headers = properties.headers().as_ref()?.inner();
+    headers.get("x-last-death-reason").or_else(|| headers.get("x-first-death-reason")).and_then(as_text)
+}
+
+fn fingerprint(body: &[u8]) -> u64 {
+    body.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// The stage and scheme of a queue name, `transform.purchase-stockin` or `load.x.dead` alike.
+pub(crate) fn route_of(queue: &str) -> Option<Route> {
+    let mut parts = queue.split('.');
+    let stage = StageName::parse(parts.next()?)?;
+    Some(Route::new(stage, parts.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use kingpost_model::{Failure, FailureKind};
+
+    use super::*;
+
+    fn sample() -> Work {
+        let mut work = Work::new(
+            WorkId::new("id-1"),
+            StageName::Load,
+            "purchase-stockin",
+            RecordKey::new("STK_InStock", "RK采购1"),
+            &b"{\"a\":1}"[..],
+        );
+        work.write_key = Some("CG1".into());
+        work.attempt = 3;
+        work.origin = Origin::Backfill;
+        work.verify = true;
+        work.modified_ms = Some(1_700_000_000_000);
+        work.unclear_since_ms = Some(1_700_000_000_001);
+        work.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+        work.headers = vec![("ticket".into(), "T-1".into())];
+        let record = FailureRecord::of(&Failure::new(FailureKind::Transient, "冲突"), &work, 5, "w/1");
+        work.first_failure = Some(Box::new(record.clone()));
+        work.last_failure = Some(Box::new(record));
+        work
+    }
+
+    #[test]
+    fn work_survives_the_wire() {
+        let work = sample();
+        let properties = properties(&work, &"kingpost-test/1".into(), 1);
+        let route = Route::new(StageName::Load, "purchase-stockin");
+        assert_eq!(super::work(&route, &properties, work.body.clone()), work);
+        assert_eq!(properties.delivery_mode(), &Some(2));
+    }
+
+    #[test]
+    fn the_brokers_own_headers_are_never_sent_back() {
+        let mut work = sample();
+        let mut table = FieldTable::default();
+        insert_text(&mut table, "x-death", "junk");
+        insert_text(&mut table, "ticket", "T-1");
+        let properties = BasicProperties::default().with_headers(table);
+        work = super::work(&Route::new(StageName::Load, "s"), &properties, work.body);
+        assert_eq!(work.headers, [("ticket".to_owned(), "T-1".to_owned())]);
+    }
+
+    #[test]
+    fn a_message_published_by_hand_is_looked_up_before_it_is_posted() {
+        let route = Route::new(StageName::Load, "s");
+        let work = super::work(&route, &BasicProperties::default(), Bytes::from_static(b"{}"));
+        assert!(work.verify);
+        assert_eq!(work.origin, Origin::Replay);
+        assert_eq!(work.attempt, 1);
+        assert_eq!(work.scheme, "s");
+    }
+
+    #[test]
+    fn a_queue_name_tells_its_stage_and_scheme() {
+        assert_eq!(
+            route_of("load.purchase-stockin.dead"),
+            Some(Route::new(StageName::Load, "purchase-stockin"))
+        );
+        assert_eq!(route_of("wait.5s"), None);
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod failure;
+mod policy;
+mod route;
+mod stage;
+mod system;
+mod window;
+mod work;
+
+pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
+pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
+pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
+pub use stage::{Abandoned, Batch, BoxFuture, Item, Lease, Outbox, Stage};
+pub use system::{Document, Load, Loaded, LoadedHow, Page, Source, Standing, Target};
+pub use window::Window;
+pub use work::{Origin, RecordKey, Work, WorkId};

@@ -1,0 +1,101 @@
+//! What a worker runs: a function from a batch of work to one verdict per item.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{Route, Verdict, Work};
+
+/// A future behind a pointer, so that stages and connectors can be held as trait objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One delivered message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The message.
+    pub work: Work,
+    /// The broker has handed it out before, so somebody may have acted on it.
+    pub redelivered: bool,
+}
+
+/// The right to act on what was delivered: gone when the connection that delivered it is gone, because from then
+/// on another worker may hold the same messages.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    lost: Arc<AtomicBool>,
+    /// How long this worker has been receiving from this queue without a break, at the time of the batch.
+    pub age: Duration,
+}
+
+impl Lease {
+    /// A lease that is held until `lost` becomes true.
+    pub const fn new(lost: Arc<AtomicBool>, age: Duration) -> Self {
+        Lease { lost, age }
+    }
+
+    /// True while the connection that delivered the batch lives. Ask right before every write.
+    pub fn is_held(&self) -> bool {
+        !self.lost.load(Ordering::Acquire)
+    }
+}
+
+/// What a stage is given: items of one queue and the right to act on them.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The items, in the order of the queue; never empty.
+    pub items: Vec<Item>,
+    /// The right to act.
+    pub lease: Lease,
+}
+
+/// Publishing was given up because the worker is stopping; nothing that depends on it may be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abandoned;
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the worker stopped before the broker had confirmed every message")
+    }
+}
+
+impl std::error::Error for Abandoned {}
+
+/// Where a stage puts what it produces. The harness flushes it once more before it settles anything.
+pub trait Outbox: Send + Sync {
+    /// Hands work over for publishing to a queue.
+    fn put(&self, route: Route, work: Work);
+
+    /// Waits until everything put so far is confirmed by the broker and routed to a queue.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when the worker stops first.
+    fn flush(&self) -> BoxFuture<'_, Result<(), Abandoned>>;
+}
+
+/// One stage of the pipeline. It can't acknowledge, delay or dead-letter; it says what should happen.
+pub trait Stage: Send + Sync + 'static {
+    /// Processes a batch and returns exactly one verdict per item, in the order of the items.
+    fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_lease_is_lost_for_every_holder() {
+        let lost = Arc::new(AtomicBool::new(false));
+        let lease = Lease::new(Arc::clone(&lost), Duration::ZERO);
+        let copy = lease.clone();
+        assert!(lease.is_held() && copy.is_held());
+        lost.store(true, Ordering::Release);
+        assert!(!lease.is_held() && !copy.is_held());
+    }
+}

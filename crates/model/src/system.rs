@@ -1,0 +1,107 @@
+//! What a connector offers: a source that is read by windows, a target that is written once per key.
+
+use bytes::Bytes;
+
+use crate::{BoxFuture, Failure, Lease, Window};
+
+/// One document as the source sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its number in the source; absent when the source sent a document without one.
+    pub number: Option<String>,
+    /// When the source last changed it, in milliseconds since the epoch.
+    pub modified_ms: Option<i64>,
+    /// The document, byte for byte.
+    pub body: Bytes,
+}
+
+/// One page of a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The documents of the page.
+    pub documents: Vec<Document>,
+    /// How many documents the source counts in the whole window, where it says so.
+    pub total: Option<u64>,
+}
+
+/// A system that documents are read from.
+pub trait Source: Send + Sync {
+    /// Documents per page.
+    fn page_size(&self) -> u32;
+
+    /// Reads one page of a window; pages count from 0 whatever the system's own convention.
+    ///
+    /// # Errors
+    /// A [`Failure`] of the whole page; it never returns part of a page as a page.
+    fn page(&self, window: Window, page: u32) -> BoxFuture<'_, Result<Page, Failure>>;
+}
+
+/// What is known about a document before it is posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Nobody can have posted it: post it.
+    Fresh,
+    /// It may be there already: look it up, post it if it is absent.
+    Verify,
+    /// A write of it may still be running somewhere: look it up; absent proves nothing yet.
+    Unproven,
+    /// A write of it may have run, and the settle window has passed since: look it up, post it if it is absent.
+    Settled,
+}
+
+/// One document to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Its number in the target.
+    pub number: String,
+    /// The model, byte for byte as it will be sent.
+    pub model: Bytes,
+    /// What is known about it.
+    pub standing: Standing,
+}
+
+/// How a loaded document came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadedHow {
+    /// Posted by this call.
+    Posted,
+    /// Found half way (saved or submitted) and finished by this call.
+    Resumed,
+    /// Found complete; nothing was written.
+    AlreadyThere,
+}
+
+impl LoadedHow {
+    /// The word used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LoadedHow::Posted => "posted",
+            LoadedHow::Resumed => "resumed",
+            LoadedHow::AlreadyThere => "already-there",
+        }
+    }
+}
+
+/// A document that is durably in the target, in the state that the scheme asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its number in the target.
+    pub number: String,
+    /// The target's internal id.
+    pub id: String,
+    /// How it came to be there.
+    pub how: LoadedHow,
+}
+
+/// A system that documents are written to.
+pub trait Target: Send + Sync {
+    /// Loads documents of distinct numbers and returns one outcome per document, in order.
+    ///
+    /// `Ok` means durable. Twice with one number has the effect of once. After the lease is lost nothing more is
+    /// written, and what was not settled by evidence fails as unclear.
+    fn load<'a>(
+        &'a self,
+        documents: &'a [Load],
+        lease: &'a Lease,
+    ) -> BoxFuture<'a, Vec<Result<Loaded, Failure>>>;
+}

@@ -1,0 +1,236 @@
+//! Faults that a test scripts while the sandbox runs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::System;
+
+/// Whether a fault strikes before the work of a request is done, or after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum When {
+    Before,
+    After,
+}
+
+/// What happens to a request. The JSON form names it in `kind`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Action {
+    /// Wait, then go on.
+    Delay { ms: u64, when: When },
+    /// Close the connection without a byte; `reset` sends a TCP reset.
+    Drop {
+        when: When,
+        #[serde(default)]
+        reset: bool,
+    },
+    /// Never answer; the connection stays open until the client leaves it.
+    Hang { when: When },
+    /// That status code with an HTML page.
+    Status { code: u16, when: When },
+    /// Do the work, send half of the answer, close.
+    HalfBody,
+    /// Do the work, send a content-length that is too short.
+    WrongLength,
+    /// Do the work, answer text that is no JSON.
+    InvalidJson,
+    /// HTTP 200 with `response_error:` and a server exception.
+    ResponseError {
+        when: When,
+        #[serde(default)]
+        message: Option<String>,
+    },
+    /// End every session and answer that it is lost; nothing is done.
+    SessionLost,
+    /// Network-control conflict, MsgCode 13; nothing is done.
+    Conflict,
+    /// Call limit, MsgCode 14; nothing is done.
+    CallLimit,
+    /// Any refusal of Kingdee's; nothing is done.
+    Refuse { msg_code: i64, message: String },
+    /// HTTP 200 with the HTML page of a login; nothing is done.
+    LoginPage,
+    /// Do the work, send the answer in small pieces over that time.
+    SlowAnswer { ms: u64 },
+    /// Close the connection at once and do the work that much later.
+    Zombie { ms: u64 },
+    /// Sleep between Kingdee's uniqueness check and its insert.
+    CheckGap { ms: u64 },
+    /// WDT's per-minute limit, status 100.
+    RateLimit,
+    /// TOP's ban, code 7, with its seconds; `classic` answers under `error_response`.
+    Ban {
+        seconds: u64,
+        #[serde(default)]
+        classic: bool,
+    },
+    /// A fault of TOP's own, code 15 with an `isp.` sub code.
+    IspError,
+    /// Any business error of WDT's.
+    WdtError { status: i64, message: String },
+    /// Answer rightly, but with that much added to `total_count`.
+    WrongTotal { add: i64 },
+}
+
+impl Action {
+    /// The word that `kind` holds.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Action::Delay { .. } => "delay",
+            Action::Drop { .. } => "drop",
+            Action::Hang { .. } => "hang",
+            Action::Status { .. } => "status",
+            Action::HalfBody => "half_body",
+            Action::WrongLength => "wrong_length",
+            Action::InvalidJson => "invalid_json",
+            Action::ResponseError { .. } => "response_error",
+            Action::SessionLost => "session_lost",
+            Action::Conflict => "conflict",
+            Action::CallLimit => "call_limit",
+            Action::Refuse { .. } => "refuse",
+            Action::LoginPage => "login_page",
+            Action::SlowAnswer { .. } => "slow_answer",
+            Action::Zombie { .. } => "zombie",
+            Action::CheckGap { .. } => "check_gap",
+            Action::RateLimit => "rate_limit",
+            Action::Ban { .. } => "ban",
+            Action::IspError => "isp_error",
+            Action::WdtError { .. } => "wdt_error",
+            Action::WrongTotal { .. } => "wrong_total",
+        }
+    }
+}
+
+/// Which requests meet a fault, and how often.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// `wdt` or `kingdee`; left out, both.
+    #[serde(default)]
+    pub(crate) system: Option<String>,
+    /// A Kingdee operation or a WDT method, in any case; left out, every one.
+    #[serde(default)]
+    pub(crate) operation: Option<String>,
+    /// A document number that the request names.
+    #[serde(default)]
+    pub(crate) key: Option<String>,
+    /// Lets that many matching requests pass first.
+    #[serde(default)]
+    pub(crate) skip: u64,
+    /// Of the rest, strikes every so many.
+    #[serde(default = "one")]
+    pub(crate) every: u64,
+    /// How many times it strikes; left out, once; null, until it is cleared.
+    #[serde(default = "once")]
+    pub(crate) count: Option<u64>,
+    pub(crate) action: Action,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn once() -> Option<u64> {
+    Some(1)
+}
+
+/// A rule at work.
+#[derive(Debug, Serialize)]
+pub(crate) struct Armed {
+    pub(crate) id: u64,
+    #[serde(flatten)]
+    rule: Rule,
+    /// How many requests have matched.
+    seen: u64,
+    /// How many of them it struck.
+    struck: u64,
+}
+
+/// All rules, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    armed: Vec<Armed>,
+    last_id: u64,
+}
+
+impl Faults {
+    /// Arms a rule and gives back its id. Errors say which member is unusable.
+    pub(crate) fn arm(&mut self, rule: Rule) -> Result<u64, String> {
+        if rule.every == 0 {
+            return Err("every must be at least 1".to_owned());
+        }
+        if let Some(system) = rule.system.as_deref().filter(|system| !["wdt", "kingdee"].contains(system)) {
+            return Err(format!("system {system:?} is neither wdt nor kingdee"));
+        }
+        self.last_id += 1;
+        self.armed.push(Armed { id: self.last_id, rule, seen: 0, struck: 0 });
+        Ok(self.last_id)
+    }
+
+    /// The rules, spent ones included.
+    pub(crate) fn list(&self) -> &[Armed] {
+        &self.armed
+    }
+
+    /// Clears one rule, or all; gives back how many went.
+    pub(crate) fn clear(&mut self, id: Option<u64>) -> usize {
+        let before = self.armed.len();
+        self.armed.retain(|armed| id.is_some_and(|id| id != armed.id));
+        before - self.armed.len()
+    }
+
+    /// The action that a request meets: of the first rule that matches and is due.
+    pub(crate) fn take(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Action> {
+        for Armed { rule, seen, struck, .. } in &mut self.armed {
+            let hit = rule.system.as_deref().is_none_or(|name| name == system.name())
+                && rule.operation.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(operation))
+                && rule.key.as_ref().is_none_or(|key| keys.contains(key))
+                && rule.count.is_none_or(|count| *struck < count);
+            if !hit {
+                continue;
+            }
+            *seen += 1;
+            if *seen > rule.skip && (*seen - rule.skip - 1).is_multiple_of(rule.every) {
+                *struck += 1;
+                return Some(rule.action.clone());
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Faults, Rule};
+    use crate::ledger::System;
+
+    fn rule(text: &str) -> Rule {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_rule_strikes_what_it_names_and_only_as_often() {
+        let mut faults = Faults::default();
+        let text = r#"{"system":"kingdee","operation":"BatchSave","key":"RK1","skip":1,"every":2,"count":2,
+            "action":{"kind":"drop","when":"after"}}"#;
+        faults.arm(rule(text)).unwrap();
+        let keys = ["RK1".to_owned()];
+        assert_eq!(faults.take(System::Wdt, "BatchSave", &keys), None);
+        assert_eq!(faults.take(System::Kingdee, "Submit", &keys), None);
+        assert_eq!(faults.take(System::Kingdee, "BatchSave", &[]), None);
+        let strikes: Vec<bool> =
+            (0..6).map(|_| faults.take(System::Kingdee, "batchsave", &keys).is_some()).collect();
+        assert_eq!(strikes, [false, true, false, true, false, false]);
+    }
+
+    #[test]
+    fn null_counts_for_ever_and_unknown_members_are_refused() {
+        let mut faults = Faults::default();
+        faults.arm(rule(r#"{"count":null,"action":{"kind":"half_body"}}"#)).unwrap();
+        assert!((0..50).all(|_| faults.take(System::Wdt, "x", &[]) == Some(Action::HalfBody)));
+        assert_eq!(faults.clear(None), 1);
+        assert!(serde_json::from_str::<Rule>(r#"{"cuont":1,"action":{"kind":"half_body"}}"#).is_err());
+        assert!(serde_json::from_str::<Rule>(r#"{"action":{"kind":"drop","when":"later"}}"#).is_err());
+        assert!(faults.arm(rule(r#"{"system":"k3","action":{"kind":"half_body"}}"#)).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! The plan of a run and the generator behind it.
+
+use super::catalogue::{self, CARRIERS, SUPPLIERS, WAREHOUSES};
+use super::lines::lines;
+use super::{Cause, Order};
+use crate::beijing;
+
+/// What one run holds: how many orders, when, and which of them can't be posted.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// First epoch second that a modified time may have.
+    pub(crate) from: i64,
+    /// How many seconds the modified times are spread over; at least one.
+    pub(crate) spread: i64,
+    /// Orders in status 80.
+    pub(crate) completed: u32,
+    causes: Vec<Option<Cause>>,
+    /// Number of the purchase order of each stock-in; 0 is none.
+    purchases: Vec<u32>,
+}
+
+impl Plan {
+    /// Plans `completed` orders, `unpostable` of which can't be posted, and `unfinished` ones in other states.
+    pub(crate) fn new(
+        seed: u64,
+        from: i64,
+        spread: i64,
+        [completed, unpostable, unfinished]: [u32; 3],
+    ) -> Plan {
+        let mut rng = Rng::new(seed, 0, 1);
+        let mut shuffled: Vec<u32> = (0..completed).collect();
+        for at in (1..shuffled.len()).rev() {
+            shuffled.swap(at, rng.below(at as u64 + 1) as usize);
+        }
+        let mut causes = vec![None; (completed + unfinished) as usize];
+        for (cause, index) in Cause::CYCLE.iter().cycle().zip(shuffled.iter().take(unpostable as usize)) {
+            causes[*index as usize] = Some(*cause);
+        }
+        let mut purchases = Vec::with_capacity(causes.len());
+        let mut number = 0;
+        while purchases.len() < causes.len() {
+            if rng.below(12) == 0 {
+                purchases.push(0);
+            } else {
+                number += 1;
+                purchases.extend(std::iter::repeat_n(number, 1 + rng.below(4) as usize));
+            }
+        }
+        purchases.truncate(causes.len());
+        Plan { seed, from, spread: spread.max(1), completed, causes, purchases }
+    }
+
+    /// How many orders there are, unfinished ones included.
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.causes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The order of that index, header only.
+    pub(crate) fn header(&self, index: u32) -> Order {
+        let mut rng = Rng::new(self.seed, index, 2);
+        let modified = self.from + rng.below(self.spread.unsigned_abs()) as i64;
+        let checked = modified - rng.below(90) as i64;
+        let created = checked - 600 - rng.below(2 * 86_400) as i64;
+        let purchase = self.purchases[index as usize];
+        let supplier = match purchase {
+            0 => rng.below(SUPPLIERS.into()) as u32,
+            number => number.wrapping_mul(2_654_435_761) >> 7,
+        };
+        let carrier = rng.chance(2, 3).then(|| *rng.pick(&CARRIERS));
+        let status = if index < self.completed { 80 } else { *rng.pick(&[10, 20, 30, 37, 40]) };
+        let mut order = Order {
+            index,
+            order_no: format!("RK{}{:05}", beijing::compact_date(created), index + 1),
+            warehouse_no: rng.pick(&WAREHOUSES).0.to_owned(),
+            status,
+            modified,
+            created,
+            checked,
+            purchase_no: if purchase == 0 { String::new() } else { format!("CG{:010}", 2_608_000_000 + u64::from(purchase)) },
+            provider_no: catalogue::supplier_no(supplier),
+            provider_name: catalogue::supplier_name(supplier),
+            outer_no: if rng.chance(1, 2) { format!("WMS-IN-{:06}", 100_000 + index) } else { String::new() },
+            remark: remark(&mut rng),
+            carrier,
+            waybill: carrier.map(|(_, code)| format!("{code}{:012}", rng.below(1_000_000_000_000))).unwrap_or_default(),
+            cause: self.causes[index as usize],
+            lines: Vec::new(),
+        };
+        match order.cause {
+            Some(Cause::DisabledSupplier) => order.supply("停用示例供应商", catalogue::DISABLED_SUPPLIER),
+            Some(Cause::UnknownSupplier) => order.supply("未建档示例供应商", catalogue::UNKNOWN_SUPPLIER),
+            Some(Cause::UnknownWarehouse) => catalogue::UNKNOWN_WAREHOUSE.clone_into(&mut order.warehouse_no),
+            _ => {}
+        }
+        order
+    }
+
+    /// The whole order of that index.
+    pub(crate) fn order(&self, index: u32) -> Order {
+        let mut order = self.header(index);
+        order.lines = lines(&mut Rng::new(self.seed, index, 3), &order);
+        order
+    }
+}
+
+impl Order {
+    fn supply(&mut self, name: &str, number: &str) {
+        name.clone_into(&mut self.provider_name);
+        number.clone_into(&mut self.provider_no);
+    }
+}
+
+/// Splitmix64: small, and its stream is fixed for ever, unlike a library's.
+pub(super) struct Rng(u64);
+
+impl Rng {
+    pub(super) fn new(seed: u64, index: u32, salt: u64) -> Rng {
+        let mut rng = Rng(seed ^ (u64::from(index) << 20) ^ (salt << 56));
+        Rng(rng.next())
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    pub(super) fn chance(&mut self, count: u64, of: u64) -> bool {
+        self.below(of) < count
+    }
+
+    pub(super) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// A note as people write them; empty more often than not.
+pub(super) fn remark(rng: &mut Rng) -> String {
+    let notes = [
+        "补货",
+        "供应商说“下周补齐”",
+        "箱唛: \"A/B\" 混装",
+        "路径 D:\\入库\\2026",
+        "客户指定😀请勿拆封",
+        "第一行\n第二行",
+        "100%全检，<合格>",
+    ];
+    if rng.chance(2, 5) { (*rng.pick(&notes)).to_owned() } else { String::new() }
+}

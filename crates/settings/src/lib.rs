@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod address;
+mod amqp;
+mod environment;
+mod exit;
+mod kingdee;
+mod problem;
+mod program;
+mod reader;
+mod secret;
+mod table;
+mod warning;
+mod wdt;
+
+pub use amqp::AmqpUrl;
+pub use environment::Environment;
+pub use exit::Exit;
+pub use kingdee::{KingdeeAuth, KingdeeSettings, kingdee};
+pub use problem::{Problem, Problems, both};
+pub use program::{
+    CommonSettings, ExtractorSettings, LoaderSettings, LogFormat, OperatorSettings, TransformerSettings,
+    WorkerSettings, extractor, loader, operator, schemes_dir, transformer,
+};
+pub use secrecy::{ExposeSecret, SecretString};
+pub use secret::SecretSource;
+pub use table::{Program, SETTINGS, Setting, SettingDefault, markdown_table, setting};
+pub use warning::{Warning, warnings};
+pub use wdt::{QimenSettings, QimenSignMethod, WdtSettings, WdtTransport, wdt};

@@ -1,0 +1,216 @@
+//! What each program reads, whole.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::reader::{Reader, Wrong, one_of};
+use crate::{
+    AmqpUrl, Environment, KingdeeSettings, Problem, Problems, Program, WdtSettings, both, kingdee, wdt,
+};
+
+/// What every program reads.
+#[derive(Debug, Clone)]
+pub struct CommonSettings {
+    /// `AMQP_URL`.
+    pub amqp_url: AmqpUrl,
+    /// `AMQP_CA_FILE`: certificates to trust besides those of the system; only ever there with `amqps`.
+    pub amqp_ca_file: Option<PathBuf>,
+    /// `SCHEMES_DIR`, not yet looked into.
+    pub schemes_dir: PathBuf,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
+    /// `RUST_LOG`, not yet parsed.
+    pub rust_log: String,
+}
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What the three workers read besides.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// `HTTP_ADDR`: where metrics and health are served; port 0 takes a free one.
+    pub http_addr: SocketAddr,
+    /// `DRAIN_SECONDS`: how long work in hand may take to finish after a stop signal.
+    pub drain: Duration,
+}
+
+/// What `kingpost-extractor` reads.
+#[derive(Debug, Clone)]
+pub struct ExtractorSettings {
+    /// For every program.
+    pub common: CommonSettings,
+    /// For every worker.
+    pub worker: WorkerSettings,
+    /// By account; `None` is the one without a name.
+    pub wdt: BTreeMap<Option<String>, WdtSettings>,
+}
+
+/// What `kingpost-transformer` reads. It calls no ERP, so it holds no ERP's keys.
+#[derive(Debug, Clone)]
+pub struct TransformerSettings {
+    /// For every program.
+    pub common: CommonSettings,
+    /// For every worker.
+    pub worker: WorkerSettings,
+}
+
+/// What `kingpost-loader` reads.
+#[derive(Debug, Clone)]
+pub struct LoaderSettings {
+    /// For every program.
+    pub common: CommonSettings,
+    /// For every worker.
+    pub worker: WorkerSettings,
+    /// By account; `None` is the one without a name.
+    pub kingdee: BTreeMap<Option<String>, KingdeeSettings>,
+}
+
+/// What `kingpost`, the operator's command, reads.
+#[derive(Debug, Clone)]
+pub struct OperatorSettings {
+    /// For every program.
+    pub common: CommonSettings,
+    /// By account; empty for a command that never calls Kingdee.
+    pub kingdee: BTreeMap<Option<String>, KingdeeSettings>,
+}
+
+/// Reads the extractor's settings with those of each WDT account its schemes name.
+///
+/// # Errors
+/// Everything that is missing or wrong, over all accounts.
+pub fn extractor(
+    environment: &Environment,
+    accounts: &[Option<&str>],
+) -> Result<ExtractorSettings, Problems> {
+    let program = both(common(environment, Program::Extractor), worker(environment, Program::Extractor));
+    let ((common, worker), wdt) = both(program, per_account(environment, accounts, wdt))?;
+    Ok(ExtractorSettings { common, worker, wdt })
+}
+
+/// Reads the transformer's settings.
+///
+/// # Errors
+/// Everything that is missing or wrong.
+pub fn transformer(environment: &Environment) -> Result<TransformerSettings, Problems> {
+    let (common, worker) =
+        both(common(environment, Program::Transformer), worker(environment, Program::Transformer))?;
+    Ok(TransformerSettings { common, worker })
+}
+
+/// Reads the loader's settings with those of each Kingdee account its schemes name.
+///
+/// # Errors
+/// Everything that is missing or wrong, over all accounts.
+pub fn loader(environment: &Environment, accounts: &[Option<&str>]) -> Result<LoaderSettings, Problems> {
+    let program = both(common(environment, Program::Loader), worker(environment, Program::Loader));
+    let ((common, worker), kingdee) = both(program, per_account(environment, accounts, kingdee))?;
+    Ok(LoaderSettings { common, worker, kingdee })
+}
+
+/// Reads the operator's settings; with no account for a command that never calls Kingdee.
+///
+/// # Errors
+/// Everything that is missing or wrong, over all accounts.
+pub fn operator(environment: &Environment, accounts: &[Option<&str>]) -> Result<OperatorSettings, Problems> {
+    let common = common(environment, Program::Operator);
+    let (common, kingdee) = both(common, per_account(environment, accounts, kingdee))?;
+    Ok(OperatorSettings { common, kingdee })
+}
+
+/// `SCHEMES_DIR` alone: the schemes have to be loaded before their accounts are known, and with them every other setting
+/// can be read, and complained about, in one go.
+///
+/// # Errors
+/// `SCHEMES_DIR_FILE` can't be read, or both are given.
+pub fn schemes_dir(environment: &Environment) -> Result<PathBuf, Problems> {
+    let mut reader = Reader::new(environment, Program::Operator);
+    let found: CommonVariables = reader.variables(&["SCHEMES"]);
+    match found.schemes_dir {
+        Some(directory) => reader.problems.or(PathBuf::from(directory)),
+        None => Err(reader.problems),
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct CommonVariables {
+    amqp_ca_file: Option<String>,
+    schemes_dir: Option<String>,
+    log_format: Option<String>,
+    rust_log: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct WorkerVariables {
+    http_addr: Option<String>,
+    drain_seconds: Option<String>,
+}
+
+fn common(environment: &Environment, program: Program) -> Result<CommonSettings, Problems> {
+    let mut reader = Reader::new(environment, program);
+    let found: CommonVariables = reader.variables(&["AMQP", "SCHEMES", "LOG", "RUST"]);
+    let amqp_url = reader.source("AMQP_URL").and_then(|(setting, source)| {
+        AmqpUrl::new(setting, source).map_err(|problem| reader.problems.push(problem)).ok()
+    });
+    let amqp_ca_file = reader.certificates("AMQP_CA_FILE", found.amqp_ca_file);
+    if let (Some(_), Some(false)) = (&amqp_ca_file, amqp_url.as_ref().map(AmqpUrl::is_tls)) {
+        reader.problems.push(Problem::new(
+            "AMQP_CA_FILE",
+            "given, while AMQP_URL says amqp: the connection wouldn't be encrypted",
+            "an AMQP_URL that starts with amqps://",
+            "change the scheme of AMQP_URL, or remove AMQP_CA_FILE",
+        ));
+    }
+    let words = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    let log_format = reader.parsed("LOG_FORMAT", found.log_format, |text| one_of(text, &words));
+    match (amqp_url, found.schemes_dir, log_format, found.rust_log) {
+        (Some(amqp_url), Some(schemes_dir), Some(log_format), Some(rust_log)) => {
+            let schemes_dir = PathBuf::from(schemes_dir);
+            reader.problems.or(CommonSettings { amqp_url, amqp_ca_file, schemes_dir, log_format, rust_log })
+        }
+        _ => Err(reader.problems),
+    }
+}
+
+fn worker(environment: &Environment, program: Program) -> Result<WorkerSettings, Problems> {
+    let mut reader = Reader::new(environment, program);
+    let found: WorkerVariables = reader.variables(&["HTTP", "DRAIN"]);
+    let http_addr = reader.parsed("HTTP_ADDR", found.http_addr, |text| text.parse().map_err(|_| Wrong::SHAPE));
+    let drain = reader.parsed("DRAIN_SECONDS", found.drain_seconds, |text| match text.parse() {
+        Ok(seconds) if (1..=3600).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Wrong::SHAPE),
+    });
+    match (http_addr, drain) {
+        (Some(http_addr), Some(drain)) => reader.problems.or(WorkerSettings { http_addr, drain }),
+        _ => Err(reader.problems),
+    }
+}
+
+fn per_account<T>(
+    environment: &Environment,
+    accounts: &[Option<&str>],
+    read: impl Fn(&Environment, Option<&str>) -> Result<T, Problems>,
+) -> Result<BTreeMap<Option<String>, T>, Problems> {
+    let mut problems = Problems::new();
+    let mut settings = BTreeMap::new();
+    for account in accounts {
+        match read(environment, *account) {
+            Ok(found) => {
+                settings.insert(account.map(str::to_owned), found);
+            }
+            Err(wrong) => problems = problems.merge(wrong),
+        }
+    }
+    problems.or(settings)
+}

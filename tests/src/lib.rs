@@ -1,0 +1,4 @@
+//! Whole-pipeline tests, architecture tests and the lab they stand on.
+#![forbid(unsafe_code)]
+
+pub mod lab;
