@@ -38,32 +38,39 @@ pub(crate) struct Settlement {
     requeue: bool,
 }
 
-/// One delivered message. It is settled once; dropped unsettled, it goes back to its queue.
+/// One delivered message and the receipt that settles it.
 #[derive(Debug)]
 #[must_use]
 pub struct Delivery {
-    /// The queue it came from.
-    pub route: Arc<Route>,
     /// The message.
     pub work: Work,
     /// The broker has handed it out before.
     pub redelivered: bool,
+    /// What settles it.
+    pub receipt: Receipt,
+}
+
+/// What is owed to the broker for one delivery. It is settled once; dropped unsettled, the message goes back to its
+/// queue.
+#[derive(Debug)]
+#[must_use]
+pub struct Receipt {
     tag: u64,
     epoch: Arc<Epoch>,
     settle: mpsc::UnboundedSender<Settlement>,
     settled: bool,
 }
 
-impl Delivery {
-    /// The right to act on this message.
+impl Receipt {
+    /// The right to act on the message.
     pub fn lease(&self) -> Lease {
         let age = self.epoch.first_delivery.get().map_or(Duration::ZERO, Instant::elapsed);
         Lease::new(Arc::clone(&self.epoch.lost), age)
     }
 
     /// Acknowledges deliveries of one inbox: whatever they led to is confirmed.
-    pub fn acknowledge(deliveries: Vec<Delivery>) {
-        let mut rest = deliveries.into_iter().peekable();
+    pub fn acknowledge(receipts: Vec<Receipt>) {
+        let mut rest = receipts.into_iter().peekable();
         while let Some(mut first) = rest.next() {
             first.settled = true;
             let mut tags = vec![first.tag];
@@ -77,7 +84,7 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.settled {
             let settlement = Settlement { epoch: self.epoch.number, tags: vec![self.tag], requeue: true };
@@ -308,15 +315,13 @@ impl Running {
         self.epoch.first_delivery.get_or_init(Instant::now);
         self.tags.delivered(delivery.delivery_tag);
         let work = wire::work(&self.lane.route, &delivery.properties, delivery.data.into());
-        let delivery = Delivery {
-            route: Arc::clone(&self.lane.route),
-            work,
-            redelivered: delivery.redelivered,
+        let receipt = Receipt {
             tag: delivery.delivery_tag,
             epoch: Arc::clone(&self.epoch),
             settle: self.lane.settle.clone(),
             settled: false,
         };
+        let delivery = Delivery { work, redelivered: delivery.redelivered, receipt };
         // The inbox holds as many as the prefetch allows, so this waits only for a worker that is gone.
         let _ = self.lane.deliveries.send(delivery).await;
     }

@@ -15,7 +15,7 @@ pub use broker::{Broker, StartError};
 pub use connection::{BrokerConfig, ConnectError, NoObserver, Observer, Role, UrlSource};
 pub use consumer::{LaneSpec, Subscription};
 pub use inspect::{DeadLetter, Inspector, QueueDepth};
-pub use lane::{Delivery, Inbox};
+pub use lane::{Delivery, Inbox, Receipt};
 pub use leader::Leadership;
 pub use publisher::{Destination, Outbound, Posting};
 pub use topology::{SchemeQueues, Topology};

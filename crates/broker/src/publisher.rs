@@ -157,6 +157,8 @@ pub(crate) struct Publisher {
     ring_bytes: usize,
     blocked_since: Option<Instant>,
     redeclare: bool,
+    /// The queues were just declared by whoever opened the first connection.
+    declared: bool,
 }
 
 /// Starts the publisher on a first connection and returns the way to publish.
@@ -184,6 +186,7 @@ pub(crate) fn start(
         ring_bytes: 0,
         blocked_since: None,
         redeclare: false,
+        declared: true,
     };
     (Outbound { jobs: sender, app }, tokio::spawn(publisher.run(first)))
 }
@@ -266,11 +269,15 @@ impl Publisher {
         }
     }
 
-    async fn prepare(&self, connection: &Connection) -> Result<Channel, ConnectError> {
+    async fn prepare(&mut self, connection: &Connection) -> Result<Channel, ConnectError> {
+        let declared = std::mem::take(&mut self.declared);
+        let topology = Arc::clone(&self.topology);
         let prepare = async {
-            let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-            self.topology.declare(&setup).await?;
-            let _ = setup.close(200, "declared".into()).await;
+            if !declared {
+                let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+                topology.declare(&setup).await?;
+                let _ = setup.close(200, "declared".into()).await;
+            }
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
             select.map_err(|e| ConnectError::of(&e))?;

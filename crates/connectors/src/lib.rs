@@ -1,2 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+pub mod kingdee;
+mod registry;
+pub mod wdt;
+
+pub use registry::{Calls, NoCalls, source, target};

@@ -1,2 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod claims;
+mod plan;
+mod stage;
+mod standing;
+
+pub use plan::plan;

@@ -24,6 +24,9 @@ Examples:
 
 The credentials are examples and are checked as strictly as real ones. SIGINT and SIGTERM end it.";
 
+/// Ten years: a spread beyond it is a slip of the pen.
+const MAX_SPREAD_SECONDS: i64 = 10 * 366 * 86_400;
+
 /// Everything the sandbox can be told at its start.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kingpost-sandbox", version, about = "A fake WDT and a fake Kingdee for tests and trials", long_about = LONG_ABOUT, after_help = AFTER_HELP)]
@@ -98,7 +101,12 @@ pub struct Options {
     #[arg(long, value_name = "ID", default_value = "300001_ZXhhbXBsZS1hcHAtaWQtZm9yLXRlc3Rz", value_parser = parse_app_id, help_heading = "Credentials")]
     pub kingdee_app_id: String,
     /// Kingdee app secret
-    #[arg(long, value_name = "SECRET", default_value = "example-kingdee-secret", help_heading = "Credentials")]
+    #[arg(
+        long,
+        value_name = "SECRET",
+        default_value = "example-kingdee-secret",
+        help_heading = "Credentials"
+    )]
     pub kingdee_app_secret: String,
 }
 
@@ -161,7 +169,7 @@ fn parse_seconds(text: &str) -> Result<i64, String> {
         digits.clear();
         total = count.checked_mul(unit).and_then(|span| total.checked_add(span)).ok_or_else(refused)?;
     }
-    if digits.is_empty() && total > 0 { Ok(total) } else { Err(refused()) }
+    if digits.is_empty() && (1..=MAX_SPREAD_SECONDS).contains(&total) { Ok(total) } else { Err(refused()) }
 }
 
 fn parse_secret(text: &str) -> Result<String, String> {
@@ -174,7 +182,9 @@ fn parse_secret(text: &str) -> Result<String, String> {
 fn parse_app_id(text: &str) -> Result<String, String> {
     let letters = |tail: &str| tail.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
     match text.split_once('_') {
-        Some((client, tail)) if !client.is_empty() && tail.len() == 32 && letters(tail) => Ok(text.to_owned()),
+        Some((client, tail)) if !client.is_empty() && tail.len() == 32 && letters(tail) => {
+            Ok(text.to_owned())
+        }
         _ => Err("expected a client id, an underscore and 32 base64 characters".to_owned()),
     }
 }
@@ -195,7 +205,9 @@ mod tests {
 
     #[test]
     fn unusable_values_are_refused() {
-        for pair in [["--spread", "6"], ["--spread", "0s"], ["--kingdee-app-id", "x_y"], ["--wdt-app-secret", "no"]] {
+        for pair in
+            [["--spread", "6"], ["--spread", "0s"], ["--kingdee-app-id", "x_y"], ["--wdt-app-secret", "no"]]
+        {
             assert!(Options::try_parse_from(["kingpost-sandbox", pair[0], pair[1]]).is_err(), "{pair:?}");
         }
         assert_eq!(parse_seconds("1h30m"), Ok(5400));

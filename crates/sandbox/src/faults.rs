@@ -1,5 +1,7 @@
 //! Faults that a test scripts while the sandbox runs.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::System;
@@ -58,11 +60,14 @@ pub(crate) enum Action {
     CheckGap { ms: u64 },
     /// WDT's per-minute limit, status 100.
     RateLimit,
-    /// TOP's ban, code 7, with its seconds; `classic` answers under `error_response`.
+    /// TOP's ban, code 7, with its seconds; `classic` answers under `error_response`, `hold` refuses whatever
+    /// the rule matches until the seconds are over.
     Ban {
         seconds: u64,
         #[serde(default)]
         classic: bool,
+        #[serde(default)]
+        hold: bool,
     },
     /// A fault of TOP's own, code 15 with an `isp.` sub code.
     IspError,
@@ -144,6 +149,9 @@ pub(crate) struct Armed {
     seen: u64,
     /// How many of them it struck.
     struck: u64,
+    /// When a ban that holds is over.
+    #[serde(skip)]
+    until: Option<Instant>,
 }
 
 /// All rules, oldest first.
@@ -163,7 +171,7 @@ impl Faults {
             return Err(format!("system {system:?} is neither wdt nor kingdee"));
         }
         self.last_id += 1;
-        self.armed.push(Armed { id: self.last_id, rule, seen: 0, struck: 0 });
+        self.armed.push(Armed { id: self.last_id, rule, seen: 0, struck: 0, until: None });
         Ok(self.last_id)
     }
 
@@ -181,26 +189,49 @@ impl Faults {
 
     /// The action that a request meets: of the first rule that matches and is due.
     pub(crate) fn take(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Action> {
-        for Armed { rule, seen, struck, .. } in &mut self.armed {
-            let hit = rule.system.as_deref().is_none_or(|name| name == system.name())
-                && rule.operation.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(operation))
-                && rule.key.as_ref().is_none_or(|key| keys.contains(key))
-                && rule.count.is_none_or(|count| *struck < count);
-            if !hit {
-                continue;
-            }
-            *seen += 1;
-            if *seen > rule.skip && (*seen - rule.skip - 1).is_multiple_of(rule.every) {
-                *struck += 1;
-                return Some(rule.action.clone());
-            }
+        self.armed.iter_mut().find_map(|armed| armed.strike(system, operation, keys))
+    }
+}
+
+impl Armed {
+    fn strike(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Action> {
+        let Rule { skip, every, count, ref action, .. } = self.rule;
+        if !self.rule.matches(system, operation, keys) {
+            return None;
         }
-        None
+        let left = self.until.and_then(|until| until.checked_duration_since(Instant::now()));
+        if let (Some(left), Action::Ban { classic, .. }) = (left, action) {
+            self.seen += 1;
+            self.struck += 1;
+            return Some(Action::Ban { seconds: left.as_secs() + 1, classic: *classic, hold: true });
+        }
+        if count.is_some_and(|count| self.struck >= count) {
+            return None;
+        }
+        self.seen += 1;
+        if self.seen <= skip || !(self.seen - skip - 1).is_multiple_of(every) {
+            return None;
+        }
+        self.struck += 1;
+        if let Action::Ban { seconds, hold: true, .. } = action {
+            self.until = Instant::now().checked_add(Duration::from_secs(*seconds));
+        }
+        Some(action.clone())
+    }
+}
+
+impl Rule {
+    fn matches(&self, system: System, operation: &str, keys: &[String]) -> bool {
+        self.system.as_deref().is_none_or(|name| name == system.name())
+            && self.operation.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(operation))
+            && self.key.as_ref().is_none_or(|key| keys.contains(key))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::{Action, Faults, Rule};
     use crate::ledger::System;
 
@@ -221,6 +252,18 @@ mod tests {
         let strikes: Vec<bool> =
             (0..6).map(|_| faults.take(System::Kingdee, "batchsave", &keys).is_some()).collect();
         assert_eq!(strikes, [false, true, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_ban_that_holds_refuses_until_its_seconds_are_over() {
+        let mut faults = Faults::default();
+        faults.arm(rule(r#"{"action":{"kind":"ban","seconds":3600,"hold":true}}"#)).unwrap();
+        let first = faults.take(System::Wdt, "x", &[]);
+        assert_eq!(first, Some(Action::Ban { seconds: 3600, classic: false, hold: true }));
+        let Some(Action::Ban { seconds, .. }) = faults.take(System::Wdt, "x", &[]) else { panic!("no ban") };
+        assert!((3500..=3600).contains(&seconds), "{seconds}");
+        faults.armed[0].until = Instant::now().checked_sub(Duration::from_millis(1));
+        assert_eq!(faults.take(System::Wdt, "x", &[]), None);
     }
 
     #[test]

@@ -137,6 +137,14 @@ impl Connection {
         Ok(Some(request))
     }
 
+    /// Whether the client has closed its side, which a write to it would not notice yet.
+    pub(crate) fn client_has_left(&mut self) -> bool {
+        match self.stream.try_read_buf(&mut self.buffer) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Puts an answer on the wire and says whether the connection may serve another request.
     ///
     /// # Errors
@@ -198,7 +206,11 @@ impl Connection {
                 return Err(malformed("request head is larger than 64 KiB"));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return if self.buffer.is_empty() { Ok(None) } else { Err(malformed("closed within a head")) };
+                return if self.buffer.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(malformed("closed within a head"))
+                };
             }
         }
     }

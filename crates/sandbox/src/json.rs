@@ -177,6 +177,19 @@ impl fmt::Display for Json {
     }
 }
 
+/// The text of an array, written element by element so that a large one never exists twice.
+pub(crate) fn array_text(items: impl Iterator<Item = Json>) -> String {
+    let mut text = String::from("[");
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            text.push_str(",\n");
+        }
+        text.push_str(&item.to_string());
+    }
+    text.push(']');
+    text
+}
+
 fn write_text(out: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     out.write_str("\"")?;
     for character in text.chars() {

@@ -16,8 +16,9 @@ mod view;
 use std::time::Duration;
 
 pub(crate) use call::{Call, read};
+pub(crate) use forms::Base;
 pub(crate) use sessions::Sessions;
-pub(crate) use store::Store;
+pub(crate) use store::{Item, Store};
 
 use crate::http::{Reply, Request};
 use crate::server::{Shared, locked};
@@ -38,13 +39,14 @@ impl Outcome {
 /// Authenticates and runs one call. `gap` is the pause between the uniqueness check and the insert.
 pub(crate) async fn run(shared: &Shared, request: &Request, call: &Call, id: u64, gap: Duration) -> Outcome {
     if call.service == "AuthService" {
-        return locked(&shared.sessions).authenticate(&shared.options, call);
+        return locked(&shared.sessions).authenticate(&shared.options, request, call);
     }
     if let Err(reason) = locked(&shared.sessions).admit(&shared.options, request) {
         return refuse(call, &reason);
     }
     if let Some(reason) = &call.unreadable {
-        let reply = Reply::html(500, &format!("<html><body><h1>服务器错误</h1><pre>{reason}</pre></body></html>"));
+        let reply =
+            Reply::html(500, &format!("<html><body><h1>服务器错误</h1><pre>{reason}</pre></body></html>"));
         return Outcome { reply, note: format!("unreadable body: {reason}") };
     }
     match call.operation.to_ascii_lowercase().as_str() {

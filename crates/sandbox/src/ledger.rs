@@ -167,7 +167,13 @@ fn describe(id: u64, entry: &Entry) -> Json {
         ("keys", Json::Array(keys)),
         ("fault", entry.fault.into()),
         ("outcome", entry.outcome.as_str().into()),
-        ("duration_ms", entry.duration.map(|spent| Json::Number(format!("{:.3}", spent.as_secs_f64() * 1e3))).unwrap_or(Json::Null)),
+        (
+            "duration_ms",
+            entry
+                .duration
+                .map(|spent| Json::Number(format!("{:.3}", spent.as_secs_f64() * 1e3)))
+                .unwrap_or(Json::Null),
+        ),
         ("answered", entry.answered.into()),
     ])
 }

@@ -1,2 +1,17 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod admin;
+mod beijing;
+mod cli;
+mod faults;
+mod http;
+mod json;
+mod kingdee;
+mod ledger;
+mod orders;
+mod server;
+mod wdt;
+
+pub use cli::Options;
+pub use server::Sandbox;

@@ -9,9 +9,10 @@ mod generate;
 mod lines;
 mod render;
 
-pub(crate) use book::{Book, Criteria, Slot, Truth};
+pub(crate) use book::{Book, Criteria};
 pub(crate) use generate::Plan;
-pub(crate) use render::{Style, render};
+pub(crate) use render::Style;
+use render::render;
 
 use rust_decimal::Decimal;
 
@@ -109,7 +110,6 @@ pub(crate) struct Line {
     pub(crate) missing_price: Option<MissingPrice>,
     pub(crate) total_cost: Decimal,
     pub(crate) tax_amount: Decimal,
-    pub(crate) gift: bool,
     pub(crate) batch_no: String,
     /// Epoch second of the expiry day, if the lot has one.
     pub(crate) expires: Option<i64>,

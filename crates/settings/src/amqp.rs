@@ -10,7 +10,8 @@ use crate::secret::SecretSource;
 use crate::{Problem, SecretString, Setting};
 
 /// What lapin's URI understands after the question mark; it ignores everything else.
-const PARAMETERS: [&str; 5] = ["frame_max", "channel_max", "heartbeat", "connection_timeout", "auth_mechanism"];
+const PARAMETERS: [&str; 5] =
+    ["frame_max", "channel_max", "heartbeat", "connection_timeout", "auth_mechanism"];
 
 /// The URL of the broker, checked. One that came from `AMQP_URL_FILE` is read again by each [`AmqpUrl::current`], so that
 /// a rotated password is used by the next connection.
@@ -94,7 +95,9 @@ fn check(url: &str) -> Result<(), &'static str> {
     match address.path {
         "" => return Err("it names no virtual host"),
         "/" => return Err("it ends in a slash, which names a virtual host without a name"),
-        path if path[1..].contains('/') => return Err("a slash inside the virtual host must be written as %2f"),
+        path if path[1..].contains('/') => {
+            return Err("a slash inside the virtual host must be written as %2f");
+        }
         _ if address.fragment => return Err("it has a #, which must be written as %23"),
         _ => {}
     }

@@ -72,9 +72,10 @@ pub fn kingdee(environment: &Environment, account: Option<&str>) -> Result<Kingd
     let username = reader.parsed("KINGDEE_USERNAME", username, without_comma);
     let app_id = reader.required("KINGDEE_APP_ID", found.kingdee_app_id);
     let app_secret = reader.required("KINGDEE_APP_SECRET", found.kingdee_app_secret).map(SecretString::from);
-    let lcid = reader.parsed("KINGDEE_LCID", found.kingdee_lcid, |text| text.parse().map_err(|_| Wrong::SHAPE));
-    let org_num =
-        reader.parsed("KINGDEE_ORG_NUM", found.kingdee_org_num, |text| text.parse().map_err(|_| Wrong::SHAPE));
+    let lcid =
+        reader.parsed("KINGDEE_LCID", found.kingdee_lcid, |text| text.parse().map_err(|_| Wrong::SHAPE));
+    let org_num = reader
+        .parsed("KINGDEE_ORG_NUM", found.kingdee_org_num, |text| text.parse().map_err(|_| Wrong::SHAPE));
     let words = [("sign-headers", KingdeeAuth::SignHeaders), ("login-by-sign", KingdeeAuth::LoginBySign)];
     let auth = reader.parsed("KINGDEE_AUTH", found.kingdee_auth, |text| one_of(text, &words));
     let ca_file = reader.certificates("KINGDEE_CA_FILE", found.kingdee_ca_file);

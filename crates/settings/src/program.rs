@@ -186,7 +186,8 @@ fn common(environment: &Environment, program: Program) -> Result<CommonSettings,
 fn worker(environment: &Environment, program: Program) -> Result<WorkerSettings, Problems> {
     let mut reader = Reader::new(environment, program);
     let found: WorkerVariables = reader.variables(&["HTTP", "DRAIN"]);
-    let http_addr = reader.parsed("HTTP_ADDR", found.http_addr, |text| text.parse().map_err(|_| Wrong::SHAPE));
+    let http_addr =
+        reader.parsed("HTTP_ADDR", found.http_addr, |text| text.parse().map_err(|_| Wrong::SHAPE));
     let drain = reader.parsed("DRAIN_SECONDS", found.drain_seconds, |text| match text.parse() {
         Ok(seconds) if (1..=3600).contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => Err(Wrong::SHAPE),

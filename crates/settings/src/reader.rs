@@ -52,7 +52,12 @@ impl<'a> Reader<'a> {
         }
         envy::from_iter(texts).unwrap_or_else(|error| {
             let variables = format!("{}_*", systems.join("_*, "));
-            self.problems.push(Problem::new(variables, error.to_string(), "readable text", "report this as a bug"));
+            self.problems.push(Problem::new(
+                variables,
+                error.to_string(),
+                "readable text",
+                "report this as a bug",
+            ));
             T::default()
         })
     }
@@ -188,7 +193,11 @@ impl Wrong {
 
 /// One of a few words.
 pub(crate) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wrong> {
-    words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or(Wrong::SHAPE)
+    words
+        .iter()
+        .find(|(word, _)| word.eq_ignore_ascii_case(text))
+        .map(|(_, value)| *value)
+        .ok_or(Wrong::SHAPE)
 }
 
 /// The part of a variable's name that an account stands for: `north-2` gives `NORTH_2`.

@@ -369,8 +369,9 @@ pub fn setting(name: &str) -> Option<&'static Setting> {
 
 /// The table as Markdown, for the README between its markers.
 pub fn markdown_table() -> String {
-    let mut table =
-        String::from("| variable | default | used by | required | secret | meaning |\n|---|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| variable | default | used by | required | secret | meaning |\n|---|---|---|---|---|---|\n",
+    );
     for setting in SETTINGS {
         let cells = [
             format!("`{}`", setting.name),

@@ -43,7 +43,8 @@ pub fn warnings(environment: &Environment, accounts: &[Option<&str>]) -> Vec<War
 fn known_names(accounts: &[String]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for setting in SETTINGS {
-        let of_accounts = accounts.iter().filter(|_| setting.is_per_account()).map(|name| Some(name.as_str()));
+        let of_accounts =
+            accounts.iter().filter(|_| setting.is_per_account()).map(|name| Some(name.as_str()));
         for account in of_accounts.chain([None]) {
             let name = setting.variable(account);
             if setting.may_come_from_a_file() {
@@ -57,9 +58,8 @@ fn known_names(accounts: &[String]) -> BTreeSet<String> {
 
 fn warning(name: &str, known: &BTreeSet<String>) -> Option<Warning> {
     let upper = name.to_ascii_uppercase();
-    let named = |nearest: Option<String>, why: String| {
-        Some(Warning { variable: name.to_owned(), nearest, why })
-    };
+    let named =
+        |nearest: Option<String>, why: String| Some(Warning { variable: name.to_owned(), nearest, why });
     if known.contains(&upper) {
         return named(Some(upper), "nothing reads it, as names are upper case".to_owned());
     }
@@ -67,8 +67,9 @@ fn warning(name: &str, known: &BTreeSet<String>) -> Option<Warning> {
     let (far, nearest) = nearest?;
     let close = far <= if nearest.len() <= 8 { 1 } else { 2 };
     let ours = PREFIXES.iter().any(|prefix| upper.starts_with(prefix));
-    if ours && !close && let Some(account) = account_in(&upper) {
-        return named(None, format!("nothing reads it, as no scheme names the account {account:?}"));
+    if ours && let Some(account) = account_in(&upper) {
+        let why = format!("nothing reads it, as no scheme names the account {account:?}");
+        return named(close.then(|| nearest.clone()), why);
     }
     // Half of the letters wrong is another word, not a typing error.
     let hint = (far * 2 <= nearest.len()).then(|| nearest.clone());
@@ -80,7 +81,8 @@ fn account_in(name: &str) -> Option<String> {
     let of_account = |setting: &crate::Setting| {
         let (system, rest) = setting.name.split_once('_')?;
         let account = name.strip_prefix(system)?.strip_prefix('_')?;
-        let account = account.strip_suffix(rest).or_else(|| account.strip_suffix("_FILE")?.strip_suffix(rest))?;
+        let account =
+            account.strip_suffix(rest).or_else(|| account.strip_suffix("_FILE")?.strip_suffix(rest))?;
         account.strip_suffix('_').filter(|account| !account.is_empty()).map(str::to_ascii_lowercase)
     };
     // The longest setting leaves the shortest account: `QIMEN_NORTH_TARGET_APP_KEY` is one of `north`.
@@ -93,21 +95,28 @@ fn account_in(name: &str) -> Option<String> {
 
 /// Kubernetes puts `AMQP_SERVICE_HOST` or `AMQP_PORT_5672_TCP` there by itself when a service is called `amqp`.
 fn is_service_link(name: &str) -> bool {
-    name.contains("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_PORT_") || name.ends_with("_PORT")
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.contains("_PORT_")
+        || name.ends_with("_PORT")
 }
 
-/// The number of letters to insert, remove or replace (Levenshtein).
+/// The number of letters to insert, remove, replace, or swap with a neighbour: AMPQ is one away from AMQP.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, candidate) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *candidate);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut before_last = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let replaced = last[j - 1] + usize::from(one[i - 1] != other[j - 1]);
+            let mut least = replaced.min(row[j - 1] + 1).min(last[j] + 1);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(before_last[j - 2] + 1);
+            }
+            row.push(least);
         }
+        before_last = std::mem::replace(&mut last, row);
     }
-    row[other.len()]
+    last[other.len()]
 }

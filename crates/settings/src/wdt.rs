@@ -108,7 +108,8 @@ pub fn wdt(environment: &Environment, account: Option<&str>) -> Result<WdtSettin
         ("hmac", QimenSignMethod::Hmac),
         ("hmac-sha256", QimenSignMethod::HmacSha256),
     ];
-    let sign_method = reader.parsed("QIMEN_SIGN_METHOD", found.qimen_sign_method, |text| one_of(text, &methods));
+    let sign_method =
+        reader.parsed("QIMEN_SIGN_METHOD", found.qimen_sign_method, |text| one_of(text, &methods));
     let qimen = if transport == Some(WdtTransport::Qimen) {
         let app_key = reader.required("QIMEN_APP_KEY", found.qimen_app_key);
         let app_secret = reader.required("QIMEN_APP_SECRET", found.qimen_app_secret);

@@ -1,2 +1,20 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod erp;
+mod extraction;
+mod health;
+mod lane;
+pub mod logs;
+mod metrics;
+pub mod names;
+mod publishing;
+mod server;
+
+pub use erp::ErpMetrics;
+pub use extraction::ExtractionMetrics;
+pub use health::{Component, Health, Liveness, Readiness, Stall, State, Watchdog};
+pub use lane::LaneMetrics;
+pub use metrics::{Metrics, RenderError};
+pub use publishing::{PublisherMetrics, SessionMetrics};
+pub use server::{ServeError, serve};

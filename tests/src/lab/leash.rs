@@ -21,7 +21,7 @@ groups=' ' dirs=''
 while read -r word rest; do
     case $word in
         hold) groups="$groups$rest " ;;
-        free) groups="${groups%%" $rest "*} ${groups#*" $rest "}" ;;
+        free) case $groups in *" $rest "*) groups="${groups%%" $rest "*} ${groups#*" $rest "}" ;; esac ;;
         dir) dirs="$dirs$rest
 " ;;
     esac
@@ -136,7 +136,7 @@ impl Held {
     }
 
     pub(super) async fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        wait_for(deadline, &format!("the end of process {}", self.pid), || async { self.ended() }).await
+        wait_for(deadline, &format!("the end of process {}", self.pid), async || self.ended()).await
     }
 
     /// Kills the process and collects it.

@@ -10,7 +10,6 @@ mod process;
 mod sandbox;
 mod shared;
 
-use std::future::Future;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -27,34 +26,30 @@ pub use shared::{SharedBroker, shared_broker};
 const POLL: Duration = Duration::from_millis(25);
 
 /// Waits until `condition` gives a value; fails with `what` once `deadline` has passed.
-pub async fn wait_for<T, F, Fut>(deadline: Duration, what: &str, mut condition: F) -> Result<T>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
+pub async fn wait_for<T>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> Result<T> {
     let end = Instant::now() + deadline;
     loop {
         if let Some(value) = condition().await {
             return Ok(value);
         }
         if Instant::now() >= end {
-            bail!("waited {deadline:?} in vain: {what}");
+            bail!("waited {deadline:?} in vain for {what}");
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
 /// Waits until `condition` is true; fails with `what` once `deadline` has passed.
-pub async fn wait_until<F, Fut>(deadline: Duration, what: &str, mut condition: F) -> Result<()>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = bool>,
-{
-    wait_for(deadline, what, || {
-        let holds = condition();
-        async move { holds.await.then_some(()) }
-    })
-    .await
+pub async fn wait_until(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> bool,
+) -> Result<()> {
+    wait_for(deadline, what, async || condition().await.then_some(())).await
 }
 
 /// A TCP port of the loopback interface that was free a moment ago; whoever binds it must be ready to try another.

@@ -77,14 +77,20 @@ pub(crate) fn refusal(operation: &str, problem: &Problem) -> Reply {
 /// A server exception: HTTP 200 and a prefix instead of JSON.
 pub(crate) fn exception(message: &str) -> Reply {
     let inner = Json::object([("Message", message.into())]);
-    let body =
-        Json::object([("Message", message.into()), ("InnerExWrapper", inner), ("InnerException", Json::Null)]);
+    let body = Json::object([
+        ("Message", message.into()),
+        ("InnerExWrapper", inner),
+        ("InnerException", Json::Null),
+    ]);
     Reply::json(format!("response_error:{body}"))
 }
 
 /// The page a browser would see instead of an answer.
 pub(crate) fn login_page() -> Reply {
-    Reply::html(200, "<!DOCTYPE html><html><head><title>金蝶云星空 登录</title></head><body><form>请登录</form></body></html>")
+    Reply::html(
+        200,
+        "<!DOCTYPE html><html><head><title>金蝶云星空 登录</title></head><body><form>请登录</form></body></html>",
+    )
 }
 
 /// `ResponseStatus` of a success without documents.

@@ -116,7 +116,8 @@ impl Call {
 
     /// The numbers that the call names itself; those behind ids are the store's to say.
     pub(crate) fn named_numbers(&self) -> Vec<String> {
-        let mut numbers: Vec<String> = self.models().iter().filter_map(|model| model.text_of("FBillNo")).collect();
+        let mut numbers: Vec<String> =
+            self.models().iter().filter_map(|model| model.text_of("FBillNo")).collect();
         numbers.extend(self.numbers());
         let filter = self.data.text_of("FilterString").unwrap_or_default();
         numbers.extend(filter.split('\'').skip(1).step_by(2).map(str::to_owned));

@@ -22,11 +22,7 @@ impl Sessions {
         if request.header("X-Kd-Signature").is_some() || request.header("X-Kd-Appkey").is_some() {
             return sign::check_headers(options, request).map_err(|reason| explain(options, &reason));
         }
-        let cookie = request.header("cookie").and_then(|cookies| {
-            cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix("kdservice-sessionid="))
-        });
-        let session = request.header("kdservice-sessionid").or_else(|| request.header("SID")).or(cookie);
-        match session {
+        match session_of(request) {
             Some(session) if self.open.iter().any(|open| open == session) => Ok(()),
             _ => Err(Problem::whole(1, LOST)),
         }
@@ -43,7 +39,7 @@ impl Sessions {
     }
 
     /// Runs a call to `AuthService`.
-    pub(crate) fn authenticate(&mut self, options: &Options, call: &Call) -> Outcome {
+    pub(crate) fn authenticate(&mut self, options: &Options, request: &Request, call: &Call) -> Outcome {
         let operation = call.operation.to_ascii_lowercase();
         let (operation, kick) = match operation.strip_suffix('2') {
             Some(plain) => (plain, call.parameters.last().and_then(Json::flag).unwrap_or(false)),
@@ -55,8 +51,7 @@ impl Sessions {
         };
         let failure = match operation {
             "logout" => {
-                // One user, one account set: the sandbox does not ask which of its sessions is meant.
-                self.end_all();
+                self.open.retain(|open| Some(open.as_str()) != session_of(request));
                 return Outcome::ok(Reply::json("true"));
             }
             "loginbysign" | "loginbyappsecret" => check_login(options, operation, given),
@@ -100,14 +95,29 @@ impl Sessions {
             ("FormId", Json::Null),
             ("IsSuccessByAPI", true.into()),
         ]));
-        let cookies = [format!("kdservice-sessionid={session}; path=/"), format!("ASP.NET_SessionId=example{}; path=/; HttpOnly", self.last)];
+        let cookies = [
+            format!("kdservice-sessionid={session}; path=/"),
+            format!("ASP.NET_SessionId=example{}; path=/; HttpOnly", self.last),
+        ];
         reply.headers.extend(cookies.map(|cookie| ("set-cookie".to_owned(), cookie)));
         reply
     }
 }
 
+fn session_of(request: &Request) -> Option<&str> {
+    let cookie = || {
+        let mut cookies = request.header("cookie")?.split(';');
+        cookies.find_map(|cookie| cookie.trim().strip_prefix("kdservice-sessionid="))
+    };
+    request.header("kdservice-sessionid").or_else(|| request.header("SID")).or_else(cookie)
+}
+
 /// The result type and text of a login that fails.
-fn check_login(options: &Options, operation: &str, given: impl Fn(usize, &str) -> String) -> Option<(i64, String)> {
+fn check_login(
+    options: &Options,
+    operation: &str,
+    given: impl Fn(usize, &str) -> String,
+) -> Option<(i64, String)> {
     let (account, user, app_id) = (given(0, "acctID"), given(1, "username"), given(2, "appId"));
     if account != options.kingdee_acct_id {
         return Some((-1, "当前尝试登录的数据中心无法获取到".to_owned()));

@@ -20,7 +20,8 @@ pub(super) fn check_headers(options: &Options, request: &Request) -> Result<(), 
     };
     let app_id = &options.kingdee_app_id;
     equal("X-Kd-Appkey", app_id)?;
-    let appdata = STANDARD.decode(header("X-Kd-Appdata")?).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let appdata =
+        STANDARD.decode(header("X-Kd-Appdata")?).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let appdata = appdata.ok_or("header X-Kd-Appdata is no base64 of UTF-8")?;
     equal("X-Kd-Signature", &hmac64(&options.kingdee_app_secret, &format!("{app_id}{appdata}")))?;
     let parts: Vec<&str> = appdata.split(',').collect();
@@ -72,7 +73,9 @@ fn canonical(target: &str, nonce: &str, timestamp: &str) -> String {
     let mut path = String::new();
     for byte in target.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'~' | b'-' => path.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'~' | b'-' => {
+                path.push(char::from(byte))
+            }
             other => path.push_str(&format!("%{other:02X}")),
         }
     }
@@ -104,7 +107,8 @@ mod tests {
         assert_eq!(secret(&"!".repeat(32)), "");
         let message = "POST\n%2Ftest\n\nx-api-nonce:1\nx-api-timestamp:1\n";
         assert_eq!(canonical("/test", "1", "1"), message);
-        let expected = "MThmZGFiM2U5MGZhNmU0MDQ0MWI1NTNkNmNmMjY2MDY0YzEzZTllNTA0OTBmM2M0NDI2NzFiMTI3NTFkZmU1ZQ==";
+        let expected =
+            "MThmZGFiM2U5MGZhNmU0MDQ0MWI1NTNkNmNmMjY2MDY0YzEzZTllNTA0OTBmM2M0NDI2NzFiMTI3NTFkZmU1ZQ==";
         assert_eq!(hmac64("key123", message), expected);
     }
 
@@ -124,7 +128,10 @@ mod tests {
             let mut request = Request {
                 method: "POST".to_owned(),
                 target: of("target"),
-                headers: headers.iter().map(|(name, value)| (name.clone(), value.scalar().unwrap())).collect(),
+                headers: headers
+                    .iter()
+                    .map(|(name, value)| (name.clone(), value.scalar().unwrap()))
+                    .collect(),
                 body: Vec::new(),
             };
             assert_eq!(check_headers(&options, &request), Ok(()), "vector {}", of("id"));
@@ -143,7 +150,8 @@ mod tests {
     fn login_signatures_give_the_computed_values() {
         for vector in Json::parse(VECTORS).unwrap().get("login").unwrap().items() {
             let of = |key: &str| vector.text_of(key).unwrap();
-            let signed = login(&of("acct_id"), &of("user"), &of("app_id"), &of("app_secret"), &of("timestamp"));
+            let signed =
+                login(&of("acct_id"), &of("user"), &of("app_id"), &of("app_secret"), &of("timestamp"));
             assert_eq!(signed, of("sign"));
         }
     }

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 
 use super::{Plan, Style, render};
 use crate::beijing;
-use crate::json::Json;
+use crate::json::{self, Json};
 
 /// Where the content of an order comes from.
 #[derive(Debug)]
@@ -158,6 +158,11 @@ impl Book {
         Ok(number)
     }
 
+    /// Whether there is an order of that number.
+    pub(crate) fn holds(&self, number: &str) -> bool {
+        self.by_number.contains_key(number)
+    }
+
     /// Takes an order out of every later query; false when there is none of that number.
     pub(crate) fn delete(&mut self, number: &str) -> bool {
         let Some(at) = self.by_number.remove(number) else { return false };
@@ -179,10 +184,10 @@ pub(crate) struct Truth<'a> {
 
 impl Truth<'_> {
     /// Every order, or the one of that number, with its lines in exact text.
-    pub(crate) fn orders(&self, only: Option<&str>) -> Json {
+    pub(crate) fn orders(&self, only: Option<&str>) -> String {
         let slots = self.book.slots.iter().filter(|slot| !slot.deleted);
         let wanted = slots.filter(|slot| only.is_none_or(|number| number == slot.order_no));
-        Json::Array(wanted.map(|slot| self.order(slot)).collect())
+        json::array_text(wanted.map(|slot| self.order(slot)))
     }
 
     /// Counts by fate, cause and status.
@@ -211,9 +216,11 @@ impl Truth<'_> {
 
     fn order(&self, slot: &Slot) -> Json {
         let content = self.book.content(slot, Style::Qimen);
-        let text = |of: &Json, key: &str| of.text_of(key).map(|text| plain(&text).into()).unwrap_or(Json::Null);
+        let text =
+            |of: &Json, key: &str| of.text_of(key).map(|text| plain(&text).into()).unwrap_or(Json::Null);
         let lines = content.get("details_list").map(Json::items).unwrap_or_default();
-        let keys = ["rec_id", "spec_no", "num", "tax_price", "tax", "tax_amount", "batch_no", "defect", "remark"];
+        let keys =
+            ["rec_id", "spec_no", "num", "tax_price", "tax", "tax_amount", "batch_no", "defect", "remark"];
         let line = |line: &Json| Json::object(keys.map(|key| (key, text(line, key))));
         Json::object([
             ("order_no", slot.order_no.as_str().into()),

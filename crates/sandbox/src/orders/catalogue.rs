@@ -41,7 +41,8 @@ pub(crate) struct Material {
 /// The material of that number; indexes wrap around.
 pub(crate) fn material(index: u32) -> Material {
     let index = index % MATERIALS;
-    let names = ["坚果礼盒", "保温杯", "纯棉毛巾", "五香牛肉干", "“经典”笔记本", "儿童雨衣", "LED台灯", "洗衣液"];
+    let names =
+        ["坚果礼盒", "保温杯", "纯棉毛巾", "五香牛肉干", "“经典”笔记本", "儿童雨衣", "LED台灯", "洗衣液"];
     let looks = ["750g", "象牙白 480ml", "L/浅灰", "1.5kg*2", "蓝\\绿双色", "标准装", "12\"款", "大号"];
     let brands = ["示例", "样品牌", "Beispiel", "例の店"];
     let units = ["盒", "个", "条", "袋", "本", "件", "台", "瓶"];

@@ -77,13 +77,19 @@ impl Plan {
             modified,
             created,
             checked,
-            purchase_no: if purchase == 0 { String::new() } else { format!("CG{:010}", 2_608_000_000 + u64::from(purchase)) },
+            purchase_no: if purchase == 0 {
+                String::new()
+            } else {
+                format!("CG{:010}", 2_608_000_000 + u64::from(purchase))
+            },
             provider_no: catalogue::supplier_no(supplier),
             provider_name: catalogue::supplier_name(supplier),
             outer_no: if rng.chance(1, 2) { format!("WMS-IN-{:06}", 100_000 + index) } else { String::new() },
             remark: remark(&mut rng),
             carrier,
-            waybill: carrier.map(|(_, code)| format!("{code}{:012}", rng.below(1_000_000_000_000))).unwrap_or_default(),
+            waybill: carrier
+                .map(|(_, code)| format!("{code}{:012}", rng.below(1_000_000_000_000)))
+                .unwrap_or_default(),
             cause: self.causes[index as usize],
             lines: Vec::new(),
         };
@@ -153,4 +159,124 @@ pub(super) fn remark(rng: &mut Rng) -> String {
         "100%全检，<合格>",
     ];
     if rng.chance(2, 5) { (*rng.pick(&notes)).to_owned() } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use rust_decimal::Decimal;
+
+    use super::Plan;
+    use crate::orders::Cause;
+    use crate::orders::render::{Style, render};
+
+    const FROM: i64 = 1_785_513_600;
+
+    fn plan(seed: u64) -> Plan {
+        Plan::new(seed, FROM, 3600, [400, 24, 10])
+    }
+
+    fn text(plan: &Plan) -> String {
+        (0..plan.len()).map(|index| render(&plan.order(index), Style::Direct).to_string()).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_orders_and_another_seed_others() {
+        assert_eq!(text(&plan(7)), text(&plan(7)));
+        assert_ne!(text(&plan(7)), text(&plan(8)));
+    }
+
+    #[test]
+    fn a_stream_of_orders_never_changes_between_releases() {
+        let order = plan(1).order(41);
+        let seen = (
+            order.order_no.as_str(),
+            order.lines.len(),
+            order.modified - FROM,
+            order.sums().goods_count.to_string(),
+        );
+        assert_eq!(seen, ("RK2026073000042", 200, 2875, "32974.8536".to_owned()));
+    }
+
+    #[test]
+    fn sums_hold_exactly_and_nothing_has_more_than_eight_decimals() {
+        let plan = plan(3);
+        for index in 0..plan.len() {
+            let order = plan.order(index);
+            for line in &order.lines {
+                assert_eq!(line.src_price, line.cost_price * line.discount);
+                assert_eq!(line.tax_price, line.src_price * (Decimal::ONE + line.tax));
+                assert_eq!(line.total_cost, line.src_price * line.num);
+                assert_eq!(line.tax_amount, line.tax_price * line.num);
+                for value in [line.num, line.tax_price, line.total_cost, line.tax_amount] {
+                    assert!(value.normalize().scale() <= 8, "{} {value}", order.order_no);
+                }
+            }
+            let sums = order.sums();
+            assert_eq!(sums.total_price, order.lines.iter().map(|line| line.total_cost).sum());
+            assert_eq!(sums.goods_amount, order.lines.iter().map(|line| line.cost_price * line.num).sum());
+        }
+    }
+
+    #[test]
+    fn times_lie_in_the_spread_and_in_their_natural_order() {
+        let plan = plan(5);
+        for order in (0..plan.len()).map(|index| plan.header(index)) {
+            assert!((FROM..FROM + 3600).contains(&order.modified));
+            assert!(order.created < order.checked && order.checked <= order.modified);
+        }
+    }
+
+    #[test]
+    fn twelve_unpostable_orders_hold_every_cause_in_its_share() {
+        let plan = plan(11);
+        let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+        for cause in (0..plan.len()).filter_map(|index| plan.header(index).cause) {
+            *causes.entry(cause.name()).or_default() += 1;
+        }
+        let expected = [
+            (Cause::DisabledSupplier, 4),
+            (Cause::MissingPrice, 4),
+            (Cause::NoLines, 2),
+            (Cause::UnknownMaterial, 8),
+            (Cause::UnknownSupplier, 2),
+            (Cause::UnknownWarehouse, 2),
+            (Cause::UnreadableQuantity, 2),
+        ];
+        assert_eq!(causes, expected.map(|(cause, count)| (cause.name(), count)).into());
+    }
+
+    #[test]
+    fn purchase_orders_are_shared_by_at_most_four_and_some_orders_have_none() {
+        let plan = plan(2);
+        let mut shares: BTreeMap<String, usize> = BTreeMap::new();
+        let mut numbers = BTreeSet::new();
+        for order in (0..plan.len()).map(|index| plan.header(index)) {
+            *shares.entry(order.purchase_no).or_default() += 1;
+            assert!(numbers.insert(order.order_no));
+        }
+        assert!(shares.remove("").unwrap() > 5);
+        assert_eq!(shares.values().copied().collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn the_nasty_cases_all_occur() {
+        let text = text(&plan(1));
+        for piece in [
+            "😀",
+            "\\\"A/B\\\"",
+            "D:\\\\入库",
+            "\"tax_price\":0,",
+            "\"purchase_no\":\"\"",
+            "\"num\":\"abc\"",
+            "\"details_list\":[]",
+            "\"tax_price\":\"\"",
+            "\"defect\":true",
+            "有限公司 \"",
+            "\"modified\":\"2026-",
+        ] {
+            assert!(text.contains(piece), "{piece}");
+        }
+    }
 }

@@ -26,7 +26,12 @@ pub(super) fn lines(rng: &mut Rng, order: &Order) -> Vec<Line> {
         if !rng.chance(1, 5) {
             material = rng.below(MATERIALS.into()) as u32;
         }
-        lines.push(line(rng, u64::from(order.index) * 1000 + 311_001 + at, order, catalogue::material(material)));
+        lines.push(line(
+            rng,
+            u64::from(order.index) * 1000 + 311_001 + at,
+            order,
+            catalogue::material(material),
+        ));
     }
     let spoiled = rng.below(count) as usize;
     spoil(&mut lines[spoiled], order);
@@ -65,7 +70,6 @@ fn line(rng: &mut Rng, rec_id: u64, order: &Order, material: Material) -> Line {
         missing_price: None,
         total_cost: src_price * num,
         tax_amount: tax_price * num,
-        gift,
         batch_no: if lot { format!("LOT{:06}", rng.below(1_000_000)) } else { String::new() },
         expires: lot.then(|| order.created + 86_400 * (180 + rng.below(360) as i64)),
         defect: rng.chance(1, 25),

@@ -84,7 +84,10 @@ fn line(line: &Line, style: Style) -> Json {
         ("brand_name", line.material.brand_name.into()),
         ("unit_name", line.material.unit_name.into()),
         ("batch_no", line.batch_no.as_str().into()),
-        ("expire_date", line.expires.map(|at| format!("{} 00:00:00", beijing::date(at))).unwrap_or_default().into()),
+        (
+            "expire_date",
+            line.expires.map(|at| format!("{} 00:00:00", beijing::date(at))).unwrap_or_default().into(),
+        ),
         ("defect", defect(line.defect, style, salt)),
     ]);
     if !salt.is_multiple_of(4) {

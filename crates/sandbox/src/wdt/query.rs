@@ -20,8 +20,7 @@ const TOP_SKEW_SECONDS: u64 = 600;
 const DIRECT_SKEW_SECONDS: u64 = 120;
 const MAX_WINDOW_SECONDS: i64 = 30 * 86_400;
 const MAX_PAGE_SIZE: i64 = 500;
-const CRITERIA: [&str; 6] =
-    ["start_time", "end_time", "status", "warehouse_no", "stockin_no", "purchase_no"];
+const CRITERIA: [&str; 6] = ["start_time", "end_time", "status", "warehouse_no", "stockin_no", "purchase_no"];
 
 /// Which gateway a call came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,17 +78,23 @@ pub(crate) fn read(transport: Transport, request: &Request) -> Call {
 
 /// Checks a call and answers it from the book. `now` is the epoch second of the fake server; `add` is what a
 /// scripted fault adds to `total_count`.
-pub(crate) fn run(call: &Call, book: &Book, options: &Options, now: i64, add: i64) -> Result<Answer, Refusal> {
+pub(crate) fn run(
+    call: &Call,
+    book: &Book,
+    options: &Options,
+    now: i64,
+    add: i64,
+) -> Result<Answer, Refusal> {
     let (criteria, pager) = match call.transport {
         Transport::Qimen => call.check_qimen(options, now)?,
         Transport::Direct => call.check_direct(options, now)?,
     };
     let criteria = read_criteria(&criteria, call.transport)?;
-    let skip = usize::try_from((pager.number - pager.base) * pager.size).unwrap_or(usize::MAX);
+    let skip = usize::try_from((pager.number - pager.base).saturating_mul(pager.size)).unwrap_or(usize::MAX);
     let (total, slots) = book.query(&criteria, skip, usize::try_from(pager.size).unwrap_or_default());
     let style = if call.transport == Transport::Qimen { Style::Qimen } else { Style::Direct };
     let orders = slots.iter().map(|slot| book.content(slot, style)).collect();
-    let total = pager.counts.then(|| i64::try_from(total).unwrap_or(i64::MAX) + add);
+    let total = pager.counts.then(|| i64::try_from(total).unwrap_or(i64::MAX).saturating_add(add));
     Ok(Answer { total, orders })
 }
 
@@ -124,7 +129,8 @@ impl Call {
             return Err(Refusal::argument(41, "Invalid Arguments", name));
         }
         self.check_top(options, now)?;
-        for name in ["wdt3_customer_id", "wdt_appkey", "wdt_salt", "wdt_sign", "datetime", "pager", "params"] {
+        for name in ["wdt3_customer_id", "wdt_appkey", "wdt_salt", "wdt_sign", "datetime", "pager", "params"]
+        {
             if self.value(name).is_empty() {
                 return Err(Refusal::status(1, format!("缺少参数 {name}")));
             }
@@ -153,7 +159,12 @@ impl Call {
     }
 
     fn check_top(&self, options: &Options, now: i64) -> Result<(), Refusal> {
-        let missing = [("method", 21, "Missing Method"), ("app_key", 28, "Missing App Key"), ("timestamp", 30, "Missing Timestamp"), ("sign", 24, "Missing Signature")];
+        let missing = [
+            ("method", 21, "Missing Method"),
+            ("app_key", 28, "Missing App Key"),
+            ("timestamp", 30, "Missing Timestamp"),
+            ("sign", 24, "Missing Signature"),
+        ];
         for (name, code, message) in missing {
             if self.value(name).is_empty() {
                 return Err(Refusal::gateway(code, message));
@@ -206,7 +217,7 @@ impl Call {
         let Ok(sent) = self.value("timestamp").parse::<i64>() else {
             return Err(Refusal::status(1, "timestamp 格式错误"));
         };
-        if sent.abs_diff(now - DIRECT_EPOCH) > DIRECT_SKEW_SECONDS {
+        if sent.abs_diff(now.saturating_sub(DIRECT_EPOCH)) > DIRECT_SKEW_SECONDS {
             return Err(Refusal::status(7, "时间戳与服务器时间相差超过两分钟"));
         }
         if self.torn.is_some()
@@ -279,7 +290,12 @@ fn read_criteria(criteria: &Json, transport: Transport) -> Result<Criteria, Refu
     Ok(Criteria {
         start,
         end,
-        statuses: statuses.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect(),
+        statuses: statuses
+            .split(',')
+            .map(str::trim)
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect(),
         warehouse_no: text("warehouse_no"),
         stockin_no: text("stockin_no"),
         purchase_no: text("purchase_no"),

@@ -1,0 +1,74 @@
+//! Kingdee's refusals and silences as failures.
+
+use kingpost_kingdee::{Catalogue, Class, FieldError, KingdeeError, Ruling, SaveAnswer};
+use kingpost_model::{Failure, FailureKind, FieldProblem};
+
+fn problems(errors: &[FieldError]) -> Vec<FieldProblem> {
+    let problem = |error: &FieldError| FieldProblem {
+        field: error.field.clone().unwrap_or_default(),
+        message: error.message.clone(),
+        ..FieldProblem::default()
+    };
+    errors.iter().map(problem).collect()
+}
+
+fn words(errors: &[FieldError]) -> String {
+    match errors {
+        [] => "Kingdee refuses it without a word".to_owned(),
+        [one] => one.message.clone(),
+        [first, rest @ ..] => format!("{} (and {} more)", first.message, rest.len()),
+    }
+}
+
+/// A refusal of one document, by the class that the catalogue gives it.
+pub(super) fn refused(ruling: &Ruling, errors: &[FieldError], msg_code: Option<i64>) -> Failure {
+    let kind = match ruling.class {
+        Class::Transient | Class::SessionLost => FailureKind::Transient,
+        Class::Data if ruling.base_data => FailureKind::BaseData,
+        Class::Data | Class::State => FailureKind::Refused,
+        Class::Config => FailureKind::Configuration,
+        Class::Unclear => FailureKind::Unclear,
+        Class::Duplicate => FailureKind::Conflict,
+    };
+    // 14: the limit of calls is reached (MsgCode list of the WebAPI manual).
+    let kind = if msg_code == Some(14) { FailureKind::Throttled } else { kind };
+    let failure = Failure::new(kind, words(errors)).with_problems(problems(errors));
+    match msg_code {
+        Some(code) => failure.with_code(format!("MsgCode {code}")),
+        None => failure,
+    }
+}
+
+/// A refusal of a whole call.
+pub(super) fn refused_whole(answer: &SaveAnswer) -> Failure {
+    let ruling = Catalogue::builtin().rule(answer.msg_code, &answer.errors);
+    refused(&ruling, &answer.errors, answer.msg_code)
+}
+
+/// A reading call that failed: nothing was written by it.
+pub(super) fn reading(error: &KingdeeError) -> Failure {
+    match error {
+        KingdeeError::Refused(answer) => refused_whole(answer),
+        other => match other.class() {
+            Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
+            Class::SessionLost => Failure::new(FailureKind::Transient, other.to_string()),
+            _ => Failure::new(FailureKind::Unavailable, other.to_string()),
+        },
+    }
+}
+
+/// A writing call that failed as a whole.
+pub(super) fn writing(error: &KingdeeError) -> Failure {
+    match error {
+        KingdeeError::NotSent { .. } => Failure::new(FailureKind::Unavailable, error.to_string()),
+        KingdeeError::Invalid { .. } => Failure::new(FailureKind::Internal, error.to_string()),
+        KingdeeError::Refused(answer) => refused_whole(answer),
+        other => match other.class() {
+            Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
+            // That nothing is executed after a lost session is nowhere promised: the next try looks the number up.
+            Class::SessionLost => Failure::new(FailureKind::Transient, other.to_string()),
+            Class::Transient => Failure::new(FailureKind::Unavailable, other.to_string()),
+            _ => Failure::new(FailureKind::Unclear, other.to_string()).leaving_a_write_in_flight(),
+        },
+    }
+}

@@ -1,0 +1,106 @@
+//! 旺店通·旗舰版 as a source.
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Page, Source, Window};
+use kingpost_wdt::{Class, Client, Query, WdtError, values::beijing_text};
+
+use crate::Calls;
+
+/// One kind of WDT document, read by its time of change.
+pub struct WdtSource {
+    client: Client,
+    method: String,
+    params: Vec<(String, String)>,
+    page_size: u32,
+    calls: Arc<dyn Calls>,
+}
+
+impl WdtSource {
+    /// A source for a method with fixed criteria; the time range is the window's.
+    pub fn new(
+        client: Client,
+        method: impl Into<String>,
+        params: Vec<(String, String)>,
+        page_size: u32,
+        calls: Arc<dyn Calls>,
+    ) -> Self {
+        WdtSource { client, method: method.into(), params, page_size, calls }
+    }
+
+    fn query(&self, window: Window, page: u32) -> Query {
+        let time = |second: i64| Timestamp::from_second(second).map(beijing_text).unwrap_or_default();
+        // Whether the interval is open or closed is not documented; an end shared with the next window is right for both.
+        let range = [("start_time", time(window.from_s)), ("end_time", time(window.to_s))];
+        let mut params: Vec<_> = range.map(|(name, value)| (name.to_owned(), value)).into();
+        params.extend(self.params.iter().cloned());
+        Query {
+            method: self.method.clone(),
+            params,
+            page: u64::from(page),
+            page_size: self.page_size,
+            want_total: true,
+        }
+    }
+}
+
+impl Source for WdtSource {
+    fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    fn page(&self, window: Window, page: u32) -> BoxFuture<'_, Result<Page, Failure>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let answer = self.client.query(&self.query(window, page)).await;
+            let outcome = answer.as_ref().map_or_else(|e| outcome(e.class), |_| "ok");
+            self.calls.call("wdt", "query", outcome, started.elapsed());
+            let page = answer.map_err(|e| failure(&e))?;
+            let documents = page.rows.into_iter().map(|row| Document {
+                number: row.key,
+                modified_ms: row.modified.map(Timestamp::as_millisecond),
+                body: row.body,
+            });
+            Ok(Page { documents: documents.collect(), total: page.total })
+        })
+    }
+}
+
+fn outcome(class: Class) -> &'static str {
+    match class {
+        Class::Transport => "no-answer",
+        Class::Throttled { .. } => "throttled",
+        Class::Malformed => "unreadable",
+        Class::Retryable
+        | Class::WindowTooWide
+        | Class::TooBroad
+        | Class::Clock
+        | Class::Configuration
+        | Class::Permanent => "refused",
+    }
+}
+
+/// What a failed call means for the window.
+fn failure(error: &WdtError) -> Failure {
+    let kind = match error.class {
+        Class::Transport => FailureKind::Unavailable,
+        Class::Throttled { .. } => FailureKind::Throttled,
+        // An answer that can't be read may hold documents, so it is never taken as empty.
+        Class::Retryable | Class::Malformed => FailureKind::Transient,
+        // The extractor narrows the window and asks again.
+        Class::WindowTooWide | Class::TooBroad => FailureKind::Incomplete,
+        Class::Clock | Class::Configuration => FailureKind::Configuration,
+        Class::Permanent => FailureKind::Refused,
+    };
+    let fault = if kind == FailureKind::Configuration { Fault::Us } else { Fault::Source };
+    let mut failure = Failure::new(kind, error.to_string()).by(fault);
+    failure.code = match (&error.code, &error.sub_code) {
+        (Some(code), Some(sub)) => Some(format!("{code} {sub}")),
+        (code, sub) => code.clone().or_else(|| sub.clone()),
+    };
+    if let Class::Throttled { wait: Some(wait) } = error.class {
+        failure.retry_after = Some(wait);
+    }
+    failure
+}

@@ -1,0 +1,207 @@
+//! `/admin`: the truth about both systems, the faults, the clock. No authentication: it is for the loopback.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use crate::faults::Rule;
+use crate::http::{Reply, Request};
+use crate::json::Json;
+use crate::kingdee::Base;
+use crate::server::{Shared, locked};
+
+const INDEX: &str = "\
+kingpost-sandbox: a fake WDT and a fake Kingdee
+
+WDT through Qimen    POST /router/qm
+WDT directly         POST /openapi
+Kingdee              POST /k3cloud/Kingdee.BOS.WebApi.ServicesStub.DynamicFormService.<Operation>.common.kdsvc
+
+GET    /admin/health
+GET    /admin/wdt/orders            ?summary=1  ?number=RK…
+POST   /admin/wdt/orders            add or change: one order or an array of them
+POST   /admin/wdt/orders/RK…/cancel
+DELETE /admin/wdt/orders/RK…
+GET    /admin/kingdee/documents     ?number=RK…
+POST   /admin/kingdee/documents     put a document there unchecked, as if a person had typed it
+GET    /admin/kingdee/ledger        every commit; ?number=RK…
+GET    /admin/kingdee/summary       by status, duplicates
+GET    /admin/kingdee/base          ?kind=material|supplier|stock|organisation
+POST   /admin/kingdee/base          {\"kind\":\"material\",\"number\":\"…\",\"name\":\"…\",\"disabled\":false,\"audited\":true,\"removed\":false}
+DELETE /admin/kingdee/sessions      end every session
+GET    /admin/requests              ?summary=1  ?since=ID  ?system=wdt|kingdee  ?operation=…
+GET    /admin/faults
+POST   /admin/faults                one rule or an array of them
+DELETE /admin/faults                all; /admin/faults/ID one
+GET    /admin/clock
+POST   /admin/clock                 {\"skew_seconds\":300}
+";
+
+/// Answers a request that is for neither system.
+pub(crate) fn answer(shared: &Shared, request: &Request) -> Reply {
+    match route(shared, request) {
+        Ok(reply) => reply,
+        Err((status, message)) => {
+            let mut reply = Reply::json(Json::object([("error", message.as_str().into())]));
+            reply.status = status;
+            reply
+        }
+    }
+}
+
+type Routed = Result<Reply, (u16, String)>;
+
+fn route(shared: &Shared, request: &Request) -> Routed {
+    let number = request.query_value("number");
+    let number = number.as_deref();
+    let parts: Vec<&str> = request.path().split('/').filter(|part| !part.is_empty()).collect();
+    match (request.method.as_str(), parts.as_slice()) {
+        ("GET", [] | ["admin"]) => Ok(Reply::text(200, INDEX)),
+        ("GET", ["admin", "health"]) => Ok(Reply::json(r#"{"status":"ok"}"#)),
+        (_, ["admin", "wdt", "orders", rest @ ..]) => orders(shared, request, rest),
+        ("GET", ["admin", "kingdee", "documents"]) => {
+            Ok(Reply::json(locked(&shared.kingdee).describe(number)))
+        }
+        ("POST", ["admin", "kingdee", "documents"]) => type_in(shared, request),
+        ("GET", ["admin", "kingdee", "ledger"]) => Ok(Reply::json(locked(&shared.ledger).commits(number))),
+        ("GET", ["admin", "kingdee", "summary"]) => Ok(Reply::json(locked(&shared.kingdee).summary())),
+        ("GET", ["admin", "kingdee", "base"]) => base_list(shared, request),
+        ("POST", ["admin", "kingdee", "base"]) => base_change(shared, request),
+        ("DELETE", ["admin", "kingdee", "sessions"]) => {
+            let ended = locked(&shared.sessions).end_all();
+            Ok(Reply::json(Json::object([("ended", ended.into())])))
+        }
+        ("GET", ["admin", "requests"]) => requests(shared, request),
+        (_, ["admin", "faults", rest @ ..]) => faults(shared, request, rest),
+        (_, ["admin", "clock"]) => clock(shared, request),
+        (method, _) => Err((404, format!("nothing answers {method} {}; see GET /admin", request.path()))),
+    }
+}
+
+fn orders(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
+    let now = shared.now();
+    let mut book = locked(&shared.book);
+    match (request.method.as_str(), rest) {
+        ("GET", []) if request.query_value("summary").is_some() => Ok(Reply::json(book.truth().summary())),
+        ("GET", []) => Ok(Reply::json(book.truth().orders(request.query_value("number").as_deref()))),
+        ("POST", []) => {
+            let given = body(request)?;
+            let given = if given.items().is_empty() { vec![given] } else { given.items().to_vec() };
+            let mut numbers = Vec::new();
+            for order in &given {
+                numbers.push(Json::from(book.put(order, now).map_err(|reason| (400, reason))?));
+            }
+            Ok(Reply::json(Json::object([("order_no", Json::Array(numbers))])))
+        }
+        ("POST", [number, "cancel"]) if book.holds(number) => {
+            let cancelled = Json::object([("order_no", (*number).into()), ("status", 10_i64.into())]);
+            book.put(&cancelled, now).map_err(|reason| (400, reason))?;
+            Ok(Reply::json(Json::object([("cancelled", (*number).into())])))
+        }
+        ("DELETE", [number]) if book.delete(number) => {
+            Ok(Reply::json(Json::object([("deleted", (*number).into())])))
+        }
+        (method, rest) => Err((404, format!("no order for {method} {}", rest.join("/")))),
+    }
+}
+
+fn type_in(shared: &Shared, request: &Request) -> Routed {
+    let model = body(request)?;
+    let (fid, number) =
+        locked(&shared.kingdee).type_in(&model, shared.now()).map_err(|reason| (400, reason))?;
+    locked(&shared.ledger).commit(&number, fid, "typed", 0);
+    Ok(Reply::json(Json::object([("FID", Json::from(fid)), ("FBillNo", number.into())])))
+}
+
+fn kind_of(name: &str) -> Result<Base, (u16, String)> {
+    Base::of(name)
+        .ok_or_else(|| (400, format!("kind {name:?} is none of material, supplier, stock, organisation")))
+}
+
+fn base_list(shared: &Shared, request: &Request) -> Routed {
+    let kind = kind_of(&request.query_value("kind").unwrap_or_default())?;
+    let store = locked(&shared.kingdee);
+    let describe = |(number, item): (&str, &crate::kingdee::Item)| {
+        Json::object([
+            ("number", number.into()),
+            ("name", item.name.as_str().into()),
+            ("id", item.id.into()),
+            ("disabled", item.disabled.into()),
+            ("audited", item.audited.into()),
+        ])
+    };
+    Ok(Reply::json(Json::Array(store.items(kind).map(describe).collect())))
+}
+
+fn base_change(shared: &Shared, request: &Request) -> Routed {
+    let given = body(request)?;
+    let given = if given.items().is_empty() { vec![given] } else { given.items().to_vec() };
+    for item in &given {
+        let kind = kind_of(&item.text_of("kind").unwrap_or_default())?;
+        let number = item.text_of("number").filter(|number| !number.is_empty());
+        let number = number.ok_or((400, "number is missing".to_owned()))?;
+        let flag = |name: &str| item.get(name).and_then(Json::flag);
+        let mut store = locked(&shared.kingdee);
+        if flag("removed") == Some(true) {
+            store.remove_item(kind, &number);
+        } else {
+            store.put_item(kind, &number, item.text_of("name").as_deref(), flag("disabled"), flag("audited"));
+        }
+    }
+    Ok(Reply::json(Json::object([("changed", given.len().into())])))
+}
+
+fn requests(shared: &Shared, request: &Request) -> Routed {
+    let ledger = locked(&shared.ledger);
+    if request.query_value("summary").is_some() {
+        return Ok(Reply::json(ledger.summary()));
+    }
+    let since = request.query_value("since").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let (system, operation) = (request.query_value("system"), request.query_value("operation"));
+    Ok(Reply::json(ledger.requests(since, system.as_deref(), operation.as_deref())))
+}
+
+fn faults(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
+    let mut faults = locked(&shared.faults);
+    match (request.method.as_str(), rest) {
+        ("GET", []) => serialized(faults.list()),
+        ("POST", []) => {
+            let text =
+                std::str::from_utf8(&request.body).map_err(|_| (400, "body is no UTF-8".to_owned()))?;
+            let wrong = |e: serde_json::Error| (400, format!("no fault rule: {e}"));
+            let rules: Vec<Rule> = match text.trim_start().starts_with('[') {
+                true => serde_json::from_str(text).map_err(wrong)?,
+                false => vec![serde_json::from_str(text).map_err(wrong)?],
+            };
+            let ids = rules.into_iter().map(|rule| faults.arm(rule)).collect::<Result<Vec<_>, _>>();
+            let ids = ids.map_err(|reason| (400, reason))?.into_iter().map(Json::from).collect();
+            Ok(Reply::json(Json::object([("ids", Json::Array(ids))])))
+        }
+        ("DELETE", []) => Ok(Reply::json(Json::object([("cleared", faults.clear(None).into())]))),
+        ("DELETE", [id]) => match id.parse().ok().map(|id| faults.clear(Some(id))) {
+            Some(1) => Ok(Reply::json(Json::object([("cleared", 1_i64.into())]))),
+            _ => Err((404, format!("no fault {id}"))),
+        },
+        (method, _) => Err((405, format!("faults take GET, POST and DELETE, not {method}"))),
+    }
+}
+
+fn clock(shared: &Shared, request: &Request) -> Routed {
+    if request.method == "POST" {
+        let skew = body(request)?.get("skew_seconds").and_then(Json::integer);
+        let skew = skew.ok_or((400, "skew_seconds is missing or no whole number".to_owned()))?;
+        shared.skew.store(skew, Ordering::Relaxed);
+    }
+    let now = crate::beijing::text(shared.now());
+    let skew = shared.skew.load(Ordering::Relaxed);
+    Ok(Reply::json(Json::object([("skew_seconds", Json::from(skew)), ("now", now.into())])))
+}
+
+fn body(request: &Request) -> Result<Json, (u16, String)> {
+    let text = std::str::from_utf8(&request.body).map_err(|_| (400, "body is no UTF-8".to_owned()))?;
+    Json::parse(text).map_err(|reason| (400, format!("body is no JSON: {reason}")))
+}
+
+fn serialized(value: &(impl Serialize + ?Sized)) -> Routed {
+    serde_json::to_string(value).map(Reply::json).map_err(|e| (500, e.to_string()))
+}

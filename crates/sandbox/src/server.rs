@@ -1,0 +1,383 @@
+//! The listener, the routes, and the place where a scripted fault meets a request.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::admin;
+use crate::cli::Options;
+use crate::faults::{Action, Faults, When};
+use crate::http::{Connection, Manner, Reply, Request};
+use crate::kingdee::{self, Sessions, Store, answer::Problem};
+use crate::ledger::{Ledger, System};
+use crate::orders::{Book, Plan};
+use crate::wdt::{self, Transport, answer::Refusal};
+
+/// Time before the present at which generated orders end, so that a scheme with a lag sees them all at once.
+const DEFAULT_AGE_SECONDS: i64 = 600;
+
+/// A running sandbox. Dropping it closes every connection and forgets everything.
+///
+/// ```
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let sandbox = kingpost_sandbox::Sandbox::start(kingpost_sandbox::Options::default()).await.unwrap();
+/// assert!(sandbox.url().starts_with("http://127.0.0.1:"));
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Sandbox {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Sandbox {
+    /// Generates the orders, listens, and writes the port and settings files where they are asked for.
+    ///
+    /// # Errors
+    /// Options that contradict each other, an address that can't be bound, a file that can't be written.
+    pub async fn start(options: Options) -> anyhow::Result<Sandbox> {
+        anyhow::ensure!(
+            options.unpostable <= options.orders,
+            "--unpostable {} is more than --orders {}",
+            options.unpostable,
+            options.orders
+        );
+        let listener = TcpListener::bind(options.listen).await;
+        let listener = listener.with_context(|| format!("can't listen on {}", options.listen))?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::new(options));
+        for (path, content) in [
+            (&shared.options.port_file, address.to_string()),
+            (&shared.options.env_file, shared.options.environment(address)),
+        ] {
+            if let Some(path) = path {
+                write_atomically(path, &content)
+                    .with_context(|| format!("can't write {}", path.display()))?;
+            }
+        }
+        Ok(Sandbox { address, task: tokio::spawn(accept(listener, shared)) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it listens, as `http://HOST:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves until SIGINT or SIGTERM.
+    ///
+    /// # Errors
+    /// The signal handlers can't be installed.
+    pub async fn run_until_signalled(self) -> anyhow::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What every connection works on.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) book: Mutex<Book>,
+    pub(crate) kingdee: Mutex<Store>,
+    pub(crate) sessions: Mutex<Sessions>,
+    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) faults: Mutex<Faults>,
+    /// Seconds that the fake servers' clocks are ahead of ours.
+    pub(crate) skew: AtomicI64,
+}
+
+impl Shared {
+    fn new(options: Options) -> Shared {
+        let earliest = || Timestamp::now().as_second() - options.spread - DEFAULT_AGE_SECONDS;
+        let from = options.from.map_or_else(earliest, Timestamp::as_second);
+        let unfinished = options.unfinished.unwrap_or(options.orders / 50);
+        let counts = [options.orders, options.unpostable, unfinished];
+        Shared {
+            book: Mutex::new(Book::new(Plan::new(options.seed, from, options.spread, counts))),
+            kingdee: Mutex::default(),
+            sessions: Mutex::default(),
+            ledger: Mutex::default(),
+            faults: Mutex::default(),
+            skew: AtomicI64::new(0),
+            options,
+        }
+    }
+
+    /// The epoch second on the fake servers' clocks.
+    pub(crate) fn now(&self) -> i64 {
+        Timestamp::now().as_second().saturating_add(self.skew.load(Ordering::Relaxed))
+    }
+}
+
+/// Locks; a panic elsewhere must not take the other requests down with it.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request to one of the two systems.
+enum Call {
+    Wdt(wdt::Call),
+    Kingdee(kingdee::Call),
+}
+
+/// A request on its way: shared, because a zombie commit outlives its connection.
+struct Job {
+    request: Request,
+    call: Call,
+    id: u64,
+}
+
+/// What is sent, and whether it is the answer that the work deserved.
+struct Sent {
+    reply: Reply,
+    manner: Manner,
+    honest: bool,
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        // A failed accept is the client's broken handshake or a full file table; neither ends the sandbox.
+        if let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(serve(Arc::clone(&shared), stream));
+        } else {
+            sleep(Duration::from_millis(10)).await;
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(shared: Arc<Shared>, stream: TcpStream) {
+    let mut connection = Connection::new(stream);
+    while let Ok(Some(request)) = connection.read_request().await {
+        let last = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        match answer(&shared, &mut connection, request).await {
+            Ok(true) if !last => {}
+            _ => return,
+        }
+    }
+}
+
+/// Answers one request; true when the connection may serve another.
+async fn answer(
+    shared: &Arc<Shared>,
+    connection: &mut Connection,
+    request: Request,
+) -> std::io::Result<bool> {
+    let call = match request.path() {
+        "/router/qm" | "/router/qmtest" => Call::Wdt(wdt::read(Transport::Qimen, &request)),
+        "/openapi" => Call::Wdt(wdt::read(Transport::Direct, &request)),
+        _ => match kingdee::read(&request) {
+            Some(call) => Call::Kingdee(call),
+            None => return connection.write(&admin::answer(shared, &request), Manner::Whole).await,
+        },
+    };
+    let (system, operation, keys) = match &call {
+        Call::Wdt(call) => (System::Wdt, call.method.clone(), call.keys.clone()),
+        Call::Kingdee(call) => (System::Kingdee, call.operation.clone(), kingdee_keys(shared, call)),
+    };
+    let id = locked(&shared.ledger).begin(system, &operation, &keys);
+    let fault = locked(&shared.faults).take(system, &operation, &keys);
+    let job = Arc::new(Job { request, call, id });
+    let sent = match &fault {
+        Some(action) => {
+            locked(&shared.ledger).fault(id, action.kind());
+            perform_with(shared, &job, action).await
+        }
+        None => honest(perform(shared, &job, Twist::default()).await),
+    };
+    let stayed = !connection.client_has_left();
+    let written = connection.write(&sent.reply, sent.manner).await;
+    let arrived = written.is_ok() && stayed && matches!(sent.manner, Manner::Whole | Manner::Drip { .. });
+    locked(&shared.ledger).end(id, arrived && sent.honest);
+    written
+}
+
+/// Every document number that a call names, those behind its ids included.
+fn kingdee_keys(shared: &Shared, call: &kingdee::Call) -> Vec<String> {
+    let mut keys = call.named_numbers();
+    let store = locked(&shared.kingdee);
+    keys.extend(call.ids().iter().filter_map(|id| store.number_of(id.parse().ok()?)));
+    keys
+}
+
+/// How a fault bends the work itself.
+#[derive(Clone, Copy, Debug, Default)]
+struct Twist {
+    check_gap: Duration,
+    add_total: i64,
+}
+
+/// Does the work of a request and notes what it came to.
+async fn perform(shared: &Shared, job: &Job, twist: Twist) -> Reply {
+    let (reply, note) = match &job.call {
+        Call::Wdt(call) => {
+            sleep(Duration::from_millis(shared.options.wdt_latency)).await;
+            let now = shared.now();
+            let result = wdt::run(call, &locked(&shared.book), &shared.options, now, twist.add_total);
+            match result {
+                Ok(answer) => (answer.reply(call.transport, job.id), "ok".to_owned()),
+                Err(refusal) => (refusal.reply(call.transport, job.id), refusal.note()),
+            }
+        }
+        Call::Kingdee(call) => {
+            sleep(Duration::from_millis(shared.options.kingdee_latency)).await;
+            let gap = twist.check_gap.max(Duration::from_millis(shared.options.check_gap));
+            let outcome = kingdee::run(shared, &job.request, call, job.id, gap).await;
+            (outcome.reply, outcome.note)
+        }
+    };
+    locked(&shared.ledger).outcome(job.id, &note);
+    reply
+}
+
+/// Lets a fault strike: before the work, instead of it, in it, or after it.
+async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, action: &Action) -> Sent {
+    let before = |when: When| when == When::Before;
+    match action {
+        Action::Delay { ms, when } if before(*when) => {
+            sleep(Duration::from_millis(*ms)).await;
+            honest(perform(shared, job, Twist::default()).await)
+        }
+        Action::Drop { when, reset } if before(*when) => silent(Manner::Drop { reset: *reset }),
+        Action::Hang { when } if before(*when) => silent(Manner::Silence),
+        Action::Status { code, when } if before(*when) => spoiled(error_page(*code), Manner::Whole),
+        Action::ResponseError { when, message } if before(*when) => {
+            spoiled(exception(message.as_deref()), Manner::Whole)
+        }
+        Action::SessionLost => {
+            locked(&shared.sessions).end_all();
+            refused(shared, job, &Sessions::lost())
+        }
+        Action::Conflict => {
+            let text = "“example-user”使用业务单据：“采购订单”业务操作-“[反写-采购订单-CG0000000001]”冲突，请稍候再使用";
+            refused(shared, job, &Problem::whole(13, text))
+        }
+        Action::CallLimit => refused(shared, job, &Problem::whole(14, "接口调用次数达到上限，请稍后重试")),
+        Action::Refuse { msg_code, message } => {
+            refused(shared, job, &Problem::whole(*msg_code, message.as_str()))
+        }
+        Action::LoginPage => spoiled(kingdee::answer::login_page(), Manner::Whole),
+        Action::Zombie { ms } => {
+            let (shared, job, ms) = (Arc::clone(shared), Arc::clone(job), *ms);
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(ms)).await;
+                perform(&shared, &job, Twist::default()).await;
+            });
+            silent(Manner::Drop { reset: false })
+        }
+        Action::RateLimit => denied(shared, job, &Refusal::rate_limit(), false),
+        Action::Ban { seconds, classic, .. } => denied(shared, job, &Refusal::ban(*seconds), *classic),
+        Action::IspError => denied(shared, job, &Refusal::isp_error(), false),
+        Action::WdtError { status, message } => {
+            denied(shared, job, &Refusal::status(*status, message.as_str()), false)
+        }
+        _ => perform_then(shared, job, action).await,
+    }
+}
+
+/// The faults that strike while or after the work is done.
+async fn perform_then(shared: &Shared, job: &Job, action: &Action) -> Sent {
+    let twist = match action {
+        Action::CheckGap { ms } => Twist { check_gap: Duration::from_millis(*ms), ..Twist::default() },
+        Action::WrongTotal { add } => Twist { add_total: *add, ..Twist::default() },
+        _ => Twist::default(),
+    };
+    let reply = perform(shared, job, twist).await;
+    match action {
+        Action::Delay { ms, .. } => {
+            sleep(Duration::from_millis(*ms)).await;
+            honest(reply)
+        }
+        Action::Drop { reset, .. } => silent(Manner::Drop { reset: *reset }),
+        Action::Hang { .. } => silent(Manner::Silence),
+        Action::Status { code, .. } => spoiled(error_page(*code), Manner::Whole),
+        Action::ResponseError { message, .. } => spoiled(exception(message.as_deref()), Manner::Whole),
+        Action::HalfBody => spoiled(reply, Manner::Half),
+        Action::WrongLength => spoiled(reply, Manner::WrongLength),
+        Action::InvalidJson => {
+            let mut broken = reply;
+            let half = broken.body.len() / 2;
+            broken.body.truncate(half);
+            broken.body.extend_from_slice(b"\xe2\x80\xa6<<");
+            spoiled(broken, Manner::Whole)
+        }
+        Action::SlowAnswer { ms } => {
+            Sent { reply, manner: Manner::Drip { over: Duration::from_millis(*ms) }, honest: true }
+        }
+        _ => honest(reply),
+    }
+}
+
+fn honest(reply: Reply) -> Sent {
+    Sent { reply, manner: Manner::Whole, honest: true }
+}
+
+fn spoiled(reply: Reply, manner: Manner) -> Sent {
+    Sent { reply, manner, honest: false }
+}
+
+fn silent(manner: Manner) -> Sent {
+    spoiled(Reply::text(200, ""), manner)
+}
+
+/// A refusal of Kingdee's in the shape of the operation; a plain server error to a WDT call.
+fn refused(shared: &Shared, job: &Job, problem: &Problem) -> Sent {
+    locked(&shared.ledger).outcome(job.id, &problem.note());
+    match &job.call {
+        Call::Kingdee(call) => honest(kingdee::refuse(call, problem).reply),
+        Call::Wdt(_) => spoiled(error_page(500), Manner::Whole),
+    }
+}
+
+/// A refusal of WDT's or TOP's; a plain server error to a Kingdee call.
+fn denied(shared: &Shared, job: &Job, refusal: &Refusal, classic: bool) -> Sent {
+    locked(&shared.ledger).outcome(job.id, &refusal.note());
+    match &job.call {
+        Call::Wdt(_) if classic => honest(refusal.classic_reply(job.id)),
+        Call::Wdt(call) => honest(refusal.reply(call.transport, job.id)),
+        Call::Kingdee(_) => spoiled(error_page(500), Manner::Whole),
+    }
+}
+
+fn exception(message: Option<&str>) -> Reply {
+    kingdee::answer::exception(message.unwrap_or("时间已到。在操作完成之前超时时间已过或服务器未响应。"))
+}
+
+fn error_page(code: u16) -> Reply {
+    Reply::html(code, &format!("<html><head><title>{code}</title></head><body><h1>{code}</h1></body></html>"))
+}
+
+/// Writes beside the file and renames, so that a reader never sees half of it.
+fn write_atomically(path: &Path, content: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    fs::write(&beside, content)?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,44 @@
+//! What is counted of reading windows of time from a source.
+
+use std::time::Duration;
+
+use prometheus::{Gauge, Histogram};
+
+use crate::Metrics;
+
+/// The extraction of one scheme.
+#[derive(Clone)]
+pub struct ExtractionMetrics {
+    metrics: Metrics,
+    scheme: String,
+    documents: Histogram,
+    lag: Gauge,
+}
+
+impl ExtractionMetrics {
+    pub(crate) fn new(metrics: Metrics, scheme: &str) -> Self {
+        let families = metrics.families();
+        ExtractionMetrics {
+            documents: families.window_size.with_label_values(&[scheme]),
+            lag: families.cursor_lag.with_label_values(&[scheme]),
+            scheme: scheme.to_owned(),
+            metrics,
+        }
+    }
+
+    /// A window was read whole with this many distinct documents.
+    pub fn window_read(&self, documents: u64) {
+        self.window("read");
+        self.documents.observe(documents as f64);
+    }
+
+    /// A window ended otherwise; `outcome` is one word of a closed set, such as `split` or `failed`.
+    pub fn window(&self, outcome: &'static str) {
+        self.metrics.families().windows.with_label_values(&[&self.scheme, outcome]).inc();
+    }
+
+    /// How far the confirmed cursor is behind now.
+    pub fn cursor_lag(&self, lag: Duration) {
+        self.lag.set(lag.as_secs_f64());
+    }
+}

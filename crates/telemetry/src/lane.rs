@@ -1,0 +1,121 @@
+//! What is counted of one scheme's queue at one stage.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kingpost_model::{StageName, Verdict};
+use prometheus::{Gauge, Histogram, IntCounter};
+
+use crate::Metrics;
+
+/// One scheme at one stage. Its children are made with it, so every number is there from the first scrape on, as a zero.
+#[derive(Clone)]
+pub struct LaneMetrics {
+    metrics: Metrics,
+    scheme: String,
+    stage: StageName,
+    fresh: IntCounter,
+    redelivered: IntCounter,
+    inflight: Gauge,
+    done: IntCounter,
+    retry: IntCounter,
+    dead: IntCounter,
+    dead_lettered: IntCounter,
+    seconds: Histogram,
+    works: Histogram,
+    last_progress: Gauge,
+    age: Histogram,
+}
+
+impl LaneMetrics {
+    pub(crate) fn new(metrics: Metrics, scheme: &str, stage: StageName) -> Self {
+        let families = metrics.families();
+        let lane = [scheme, stage.as_str()];
+        let received = |flag| families.works_received.with_label_values(&[lane[0], lane[1], flag]);
+        let verdict = |word| families.verdicts.with_label_values(&[lane[0], lane[1], word]);
+        LaneMetrics {
+            fresh: received("false"),
+            redelivered: received("true"),
+            inflight: families.works_inflight.with_label_values(&lane),
+            done: verdict("done"),
+            retry: verdict("retry"),
+            dead: verdict("dead"),
+            dead_lettered: families.dead_lettered.with_label_values(&lane),
+            seconds: families.stage_seconds.with_label_values(&lane),
+            works: families.batch_size.with_label_values(&lane),
+            last_progress: families.last_progress.with_label_values(&lane),
+            age: families.document_age.with_label_values(&[scheme]),
+            scheme: scheme.to_owned(),
+            stage,
+            metrics,
+        }
+    }
+
+    /// The broker delivered a message; it is in flight until [`LaneMetrics::settled`].
+    pub fn received(&self, redelivered: bool) {
+        if redelivered {
+            self.redelivered.inc()
+        } else {
+            self.fresh.inc()
+        }
+        self.inflight.inc();
+    }
+
+    /// A delivery left our hands, settled or lost with its session.
+    pub fn settled(&self) {
+        self.inflight.dec();
+    }
+
+    /// Something moved: the worker isn't silent. Called after a settlement the broker took.
+    pub fn progress(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_progress.set(now.as_secs_f64());
+    }
+
+    /// A stage judged a work: counts the verdict, and the failure in it.
+    pub fn verdict(&self, verdict: &Verdict) {
+        let failure = match verdict {
+            Verdict::Done => {
+                self.done.inc();
+                return;
+            }
+            Verdict::Retry { failure, .. } => {
+                self.retry.inc();
+                failure
+            }
+            Verdict::Dead { failure } => {
+                self.dead.inc();
+                failure
+            }
+        };
+        let labels = [&self.scheme, self.stage.as_str(), failure.kind.as_str(), failure.fault.as_str()];
+        self.metrics.families().failures.with_label_values(&labels).inc();
+    }
+
+    /// A work was put into a retry tier, such as `30s`.
+    pub fn retry_scheduled(&self, tier: &str) {
+        let labels = [&self.scheme, self.stage.as_str(), tier];
+        self.metrics.families().retry_scheduled.with_label_values(&labels).inc();
+    }
+
+    /// The broker confirmed a dead letter.
+    pub fn dead_lettered(&self) {
+        self.dead_lettered.inc();
+    }
+
+    /// A stage has processed a batch of `works` in `took`.
+    pub fn batch(&self, works: usize, took: Duration) {
+        self.works.observe(works as f64);
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A document is settled in the target, this long after its change in the source.
+    pub fn document_age(&self, age: Duration) {
+        self.age.observe(age.as_secs_f64());
+    }
+
+    /// Whether the stage holds the scheme back, and why, in one word of a closed set such as `configuration`.
+    pub fn paused(&self, reason: &'static str, paused: bool) {
+        let labels = [&self.scheme, self.stage.as_str(), reason];
+        self.metrics.families().scheme_paused.with_label_values(&labels).set(if paused { 1.0 } else { 0.0 });
+    }
+}

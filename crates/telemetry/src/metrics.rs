@@ -1,0 +1,208 @@
+//! The registry, and the families that the handles take their children from.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kingpost_model::StageName;
+use prometheus::{
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+use crate::names::{self, MetricInfo, MetricKind};
+use crate::publishing::Blockage;
+use crate::{ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs};
+
+/// Every metric of one program. Cheap to clone; clones share the numbers.
+///
+/// The handles it gives out hold their children ready, so counting a message is one atomic addition. Make a handle
+/// once, not for every message.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    families: Families,
+    /// Sessions that may be blocked just now, whose time is added up at every scrape.
+    blockages: Mutex<Vec<Arc<Blockage>>>,
+}
+
+pub(crate) struct Families {
+    pub(crate) works_received: IntCounterVec,
+    pub(crate) works_inflight: GaugeVec,
+    pub(crate) verdicts: IntCounterVec,
+    pub(crate) failures: IntCounterVec,
+    pub(crate) retry_scheduled: IntCounterVec,
+    pub(crate) dead_lettered: IntCounterVec,
+    pub(crate) stage_seconds: HistogramVec,
+    pub(crate) batch_size: HistogramVec,
+    pub(crate) last_progress: GaugeVec,
+    pub(crate) document_age: HistogramVec,
+    pub(crate) scheme_paused: GaugeVec,
+    pub(crate) published: IntCounterVec,
+    pub(crate) publish_confirm: HistogramVec,
+    pub(crate) publish_unroutable: IntCounterVec,
+    pub(crate) publish_nacked: IntCounterVec,
+    pub(crate) publish_retried: IntCounterVec,
+    pub(crate) ack_lost: IntCounterVec,
+    pub(crate) session_rebuilds: IntCounterVec,
+    pub(crate) connection_blocked: GaugeVec,
+    pub(crate) connection_blocked_seconds: CounterVec,
+    pub(crate) erp_request: HistogramVec,
+    pub(crate) erp_unclear: IntCounterVec,
+    pub(crate) erp_duplicates_prevented: IntCounterVec,
+    pub(crate) windows: IntCounterVec,
+    pub(crate) window_size: HistogramVec,
+    pub(crate) cursor_lag: GaugeVec,
+    build_info: GaugeVec,
+}
+
+impl Metrics {
+    /// A registry of its own with every family of [`names::METRICS`] and the metrics of the process.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let families = Families::registered(&registry);
+        register(&registry, logs::dropped_counter().clone());
+        #[cfg(target_os = "linux")]
+        valid(registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())));
+        Metrics { inner: Arc::new(Inner { registry, families, blockages: Mutex::default() }) }
+    }
+
+    /// Says which program runs. `revision` is that of the source, or `unknown`.
+    pub fn build_info(&self, version: &str, revision: &str) {
+        self.families().build_info.with_label_values(&[version, revision]).set(1.0);
+    }
+
+    /// The handle of one scheme's queue at one stage.
+    pub fn lane(&self, scheme: &str, stage: StageName) -> LaneMetrics {
+        LaneMetrics::new(self.clone(), scheme, stage)
+    }
+
+    /// The handle of the publisher.
+    pub fn publisher(&self) -> PublisherMetrics {
+        PublisherMetrics::new(self.families())
+    }
+
+    /// The handle of a broker session; `role` is `publish` or `consume`. One handle serves all rebuilt sessions of a role.
+    pub fn session(&self, role: &'static str) -> SessionMetrics {
+        let (session, blockage) = SessionMetrics::new(self.clone(), role);
+        self.inner.blockages.lock().unwrap_or_else(PoisonError::into_inner).push(blockage);
+        session
+    }
+
+    /// The handle of an ERP; `system` is `wdt` or `kingdee`.
+    pub fn erp(&self, system: &str) -> ErpMetrics {
+        ErpMetrics::new(self.clone(), system)
+    }
+
+    /// The handle of one scheme's extraction.
+    pub fn extraction(&self, scheme: &str) -> ExtractionMetrics {
+        ExtractionMetrics::new(self.clone(), scheme)
+    }
+
+    /// Everything in the Prometheus text format 0.0.4.
+    ///
+    /// # Errors
+    /// The encoder refuses a family; a bug of ours.
+    pub fn render(&self) -> Result<String, RenderError> {
+        let blockages = self.inner.blockages.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        blockages.iter().for_each(|blockage| blockage.add_up());
+        let families = self.inner.registry.gather();
+        TextEncoder::new().encode_to_string(&families).map_err(|error| RenderError(error.to_string()))
+    }
+
+    pub(crate) fn families(&self) -> &Families {
+        &self.inner.families
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// The metrics could not be written as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderError(String);
+
+impl fmt::Display for RenderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the metrics can't be written as text: {}; report this as a bug", self.0)
+    }
+}
+
+impl std::error::Error for RenderError {}
+
+impl Families {
+    fn registered(r: &Registry) -> Self {
+        Families {
+            works_received: counter(r, &names::WORKS_RECEIVED),
+            works_inflight: gauge(r, &names::WORKS_INFLIGHT),
+            verdicts: counter(r, &names::VERDICTS),
+            failures: counter(r, &names::FAILURES),
+            retry_scheduled: counter(r, &names::RETRY_SCHEDULED),
+            dead_lettered: counter(r, &names::DEAD_LETTERED),
+            stage_seconds: histogram(r, &names::STAGE_SECONDS_SPENT),
+            batch_size: histogram(r, &names::BATCH_SIZE),
+            last_progress: gauge(r, &names::LAST_PROGRESS),
+            document_age: histogram(r, &names::DOCUMENT_AGE),
+            scheme_paused: gauge(r, &names::SCHEME_PAUSED),
+            published: counter(r, &names::PUBLISHED),
+            publish_confirm: histogram(r, &names::PUBLISH_CONFIRM),
+            publish_unroutable: counter(r, &names::PUBLISH_UNROUTABLE),
+            publish_nacked: counter(r, &names::PUBLISH_NACKED),
+            publish_retried: counter(r, &names::PUBLISH_RETRIED),
+            ack_lost: counter(r, &names::ACK_LOST),
+            session_rebuilds: counter(r, &names::SESSION_REBUILDS),
+            connection_blocked: gauge(r, &names::CONNECTION_BLOCKED),
+            connection_blocked_seconds: seconds_counter(r, &names::CONNECTION_BLOCKED_SECONDS),
+            erp_request: histogram(r, &names::ERP_REQUEST),
+            erp_unclear: counter(r, &names::ERP_UNCLEAR),
+            erp_duplicates_prevented: counter(r, &names::ERP_DUPLICATES_PREVENTED),
+            windows: counter(r, &names::WINDOWS),
+            window_size: histogram(r, &names::WINDOW_SIZE),
+            cursor_lag: gauge(r, &names::CURSOR_LAG),
+            build_info: gauge(r, &names::BUILD_INFO),
+        }
+    }
+}
+
+fn counter(registry: &Registry, info: &MetricInfo) -> IntCounterVec {
+    register(registry, valid(IntCounterVec::new(Opts::new(info.name, info.help), info.labels)))
+}
+
+fn seconds_counter(registry: &Registry, info: &MetricInfo) -> CounterVec {
+    register(registry, valid(CounterVec::new(Opts::new(info.name, info.help), info.labels)))
+}
+
+fn gauge(registry: &Registry, info: &MetricInfo) -> GaugeVec {
+    register(registry, valid(GaugeVec::new(Opts::new(info.name, info.help), info.labels)))
+}
+
+fn histogram(registry: &Registry, info: &MetricInfo) -> HistogramVec {
+    let buckets = match info.kind {
+        MetricKind::Histogram(buckets) => buckets,
+        MetricKind::Counter | MetricKind::Gauge => &[],
+    };
+    let opts = HistogramOpts::new(info.name, info.help).buckets(buckets.to_vec());
+    register(registry, valid(HistogramVec::new(opts, info.labels)))
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    valid(registry.register(Box::new(collector.clone())));
+    collector
+}
+
+#[expect(clippy::expect_used, reason = "names are constants, and a test registers every one of them")]
+pub(crate) fn valid<T>(made: prometheus::Result<T>) -> T {
+    made.expect("the metrics of the table are valid and not registered twice")
+}

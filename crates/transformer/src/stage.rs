@@ -1,0 +1,102 @@
+//! The transformer as a stage: a source document in, a target model out.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kingpost_mapping::{Mapping, Outcome, Rejection, Scratch};
+use kingpost_model::{
+    Batch, BoxFuture, Failure, FailureKind, FieldProblem, Item, Outbox, RecordKey, Route, Stage, StageName, Verdict,
+    Work, decide,
+};
+
+/// The largest model that is published; RabbitMQ 4 refuses a message of 16 MiB.
+const MODEL_BYTES_MAX: usize = 15 * 1024 * 1024;
+
+/// Maps the documents of one scheme.
+pub struct TransformStage {
+    scheme: String,
+    document: String,
+    shards: u32,
+    mapping: Arc<Mapping>,
+    scratch: Mutex<Scratch>,
+}
+
+impl TransformStage {
+    /// A stage for a scheme: its name, the target's document type, its shards and its mapping. The mapping's first
+    /// output is the document's number in the target, its second the write key.
+    pub fn new(scheme: impl Into<String>, document: impl Into<String>, shards: u32, mapping: Arc<Mapping>) -> Self {
+        let scratch = Mutex::new(Scratch::default());
+        TransformStage { scheme: scheme.into(), document: document.into(), shards, mapping, scratch }
+    }
+
+    fn transform(&self, item: &Item, scratch: &mut Scratch) -> Result<Option<(Route, Work)>, Failure> {
+        let work = &item.work;
+        // Mapped models are about 1.4 times their documents.
+        let mut model = Vec::with_capacity(work.body.len() * 3 / 2);
+        let mut outputs = match self.mapping.apply(&work.body, scratch, &mut model) {
+            Ok(Outcome::Mapped { outputs }) => outputs.into_iter(),
+            Ok(Outcome::Filtered) => return Ok(None),
+            Err(rejection) => return Err(rejected(rejection)),
+        };
+        if model.len() > MODEL_BYTES_MAX {
+            let text = format!("the model has {} bytes, too many for a message", model.len());
+            return Err(Failure::new(FailureKind::Unmappable, text));
+        }
+        let Some(number) = outputs.next().flatten() else {
+            let text = "the model has no number; the scheme's target.key must never be empty";
+            return Err(Failure::new(FailureKind::Unmappable, text));
+        };
+        let write_key = outputs.next().flatten();
+        let route = Route::load(&*self.scheme, write_key.as_deref().unwrap_or(&number), self.shards);
+        let source_number = (work.key.number != number).then(|| work.key.number.clone());
+        let key = RecordKey::new(&*self.document, number);
+        let mut next = Work::new(work.id.clone(), StageName::Load, &*self.scheme, key, model);
+        next.source_number = source_number;
+        next.write_key = write_key;
+        next.origin = work.origin;
+        // A redelivered order may have been transformed before, so its model may be on its way already.
+        next.verify = work.verify || item.redelivered;
+        next.modified_ms = work.modified_ms;
+        next.extracted_ms = work.extracted_ms;
+        next.traceparent.clone_from(&work.traceparent);
+        next.headers.clone_from(&work.headers);
+        Ok(Some((route, next)))
+    }
+}
+
+impl Stage for TransformStage {
+    fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let verdicts = batch.items.iter().map(|item| match self.transform(item, &mut scratch) {
+                Ok(Some((route, work))) => {
+                    outbox.put(route, work);
+                    Verdict::Done
+                }
+                Ok(None) => Verdict::Done,
+                Err(failure) => decide(failure, item.work.attempt),
+            });
+            verdicts.collect()
+        })
+    }
+}
+
+fn rejected(rejection: Rejection) -> Failure {
+    match rejection {
+        Rejection::Malformed { message, line, column } => {
+            Failure::new(FailureKind::Malformed, format!("not a readable document at {line}:{column}: {message}"))
+        }
+        Rejection::Unmappable(problems) => {
+            let text = match problems.len() {
+                1 => "one field can't be mapped".to_owned(),
+                n => format!("{n} fields can't be mapped"),
+            };
+            let problems = problems.into_iter().map(|p| FieldProblem {
+                field: p.field,
+                rule: p.rule,
+                inputs: p.inputs.into_iter().map(|input| input.path).collect(),
+                message: p.message,
+            });
+            Failure::new(FailureKind::Unmappable, text).with_problems(problems.collect())
+        }
+    }
+}

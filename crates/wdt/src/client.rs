@@ -1,0 +1,134 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use kingpost_outbound::{HttpClient, HttpOptions, HttpSetupError, redact};
+use secrecy::SecretString;
+
+use crate::answer::{self, Page};
+use crate::config::{ConfigError, ConfigProblem, Transport, WdtConfig};
+use crate::error::{Class, WdtError};
+use crate::methods::Method;
+use crate::request::{Account, Query};
+
+/// A client of one WDT account. Cloning shares the connections.
+#[derive(Clone)]
+pub struct Client {
+    account: Arc<Account>,
+    config: Arc<WdtConfig>,
+    http: HttpClient,
+    clock: Clock,
+    timeout: Option<Duration>,
+}
+
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Longest text taken over from an answer, in characters; some gateways send whole pages in a message.
+const LONGEST_TEXT: usize = 500;
+
+impl Client {
+    /// Checks `config` and prepares the connections; connects nowhere yet.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem, an unusable certificate file among them.
+    pub fn new(config: WdtConfig) -> Result<Self, ConfigError> {
+        let mut problems = config.validate().err().map_or_else(Vec::new, |error| error.problems);
+        let http =
+            HttpClient::new(&HttpOptions { ca_file: config.ca_file.clone(), ..HttpOptions::default() })
+                .map_err(|error| problems.push(http_problem(&error)))
+                .ok();
+        match (Account::new(&config), http) {
+            (Some(account), Some(http)) if problems.is_empty() => Ok(Self {
+                account: Arc::new(account),
+                config: Arc::new(config),
+                http,
+                clock: Arc::new(Timestamp::now),
+                timeout: None,
+            }),
+            _ => Err(ConfigError { problems }),
+        }
+    }
+
+    /// Takes the time of signatures from `clock` instead of the system's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Ends each call after `timeout` instead of 60 s.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The gateway this client speaks to.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.account.transport()
+    }
+
+    /// Asks for one page, once: no retry, no waiting. Every call is signed anew with the time of the clock.
+    ///
+    /// # Errors
+    /// [`WdtError`]; nothing that went wrong is ever an empty page.
+    pub async fn query(&self, query: &Query) -> Result<Page, WdtError> {
+        let now = (self.clock)();
+        let call = self.account.call(query, now, self.timeout).map_err(WdtError::refused_request)?;
+        let response = self.http.post(call.request).await.map_err(WdtError::transport)?;
+        let method = Method::find(&query.method);
+        answer::read(self.transport(), method, &response).map_err(|mut error| {
+            if error.class == Class::Clock {
+                let skew = response.date.as_deref().and_then(|date| skew(date, now));
+                error.text.extend(skew);
+            }
+            self.cleaned(error, &call.signs)
+        })
+    }
+
+    /// An error without anything that a server echoed of our secrets or signatures.
+    fn cleaned(&self, error: WdtError, signs: &[SecretString]) -> WdtError {
+        let secrets: Vec<&SecretString> = self.account.secrets.iter().chain(signs).collect();
+        let clean = |text: &str| {
+            let text = redact(text, &secrets);
+            match text.char_indices().nth(LONGEST_TEXT) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text.into_owned(),
+            }
+        };
+        WdtError {
+            text: clean(&error.text),
+            code: error.code.as_deref().map(clean),
+            sub_code: error.sub_code.as_deref().map(clean),
+            ..error
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("config", &self.config)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far the server's `Date` header is from the time of the call, for the person who has to set a clock.
+fn skew(date: &str, now: Timestamp) -> Option<String> {
+    let server = DateTimeParser::new().parse_timestamp(date).ok()?;
+    let seconds = server.as_second() - now.as_second();
+    let direction = if seconds >= 0 { "ahead of" } else { "behind" };
+    Some(format!(" [the server's clock is {} s {direction} ours]", seconds.abs()))
+}
+
+fn http_problem(error: &HttpSetupError) -> ConfigProblem {
+    let field = match error {
+        HttpSetupError::CaFileUnreadable { .. } | HttpSetupError::CaFileInvalid { .. } => "ca_file",
+        HttpSetupError::Refused { .. } => "http",
+    };
+    ConfigProblem { field, text: error.to_string() }
+}

@@ -1,0 +1,334 @@
+//! One queue of one worker: gathers batches, runs the stage, settles.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use kingpost_broker::{Delivery, Destination, Inbox, Outbound, Posting, Receipt};
+use kingpost_model::{
+    Batch, Failure, FailureKind, FailureRecord, Item, Outbox as _, Route, Stage, Tier, Verdict, Work, decide,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{clock::now_ms, observe::LaneTelemetry, outbox::BatchOutbox, pause::Pace, plan::BatchPolicy};
+
+/// A delivery that is held through a pause for longer than this goes round through a retry tier instead, before the
+/// broker loses patience with its consumer.
+const HELD_MAX: Duration = Duration::from_secs(600);
+
+/// What the batches of a lane share.
+pub(crate) struct Lane {
+    pub(crate) route: Route,
+    pub(crate) stage: Arc<dyn Stage>,
+    pub(crate) outbound: Outbound,
+    pub(crate) telemetry: LaneTelemetry,
+    /// Program and version, for failure records.
+    pub(crate) worker: String,
+}
+
+struct Held {
+    since: Instant,
+    delivery: Delivery,
+}
+
+/// Runs a lane until `stop`, then finishes what is in flight and hands back what was not begun.
+pub(crate) async fn run(lane: Arc<Lane>, mut inbox: Inbox, policy: BatchPolicy, stop: CancellationToken) {
+    let mut pace = Pace::new(policy.rows);
+    let mut running = FuturesUnordered::new();
+    let mut held: Vec<Held> = Vec::new();
+    while !stop.is_cancelled() {
+        let concurrency = if pace.is_probing() { 1 } else { policy.concurrency.max(1) };
+        if running.len() >= concurrency {
+            tokio::select! {
+                Some(verdicts) = running.next() => lane.learn(&mut pace, verdicts),
+                () = stop.cancelled() => {}
+            }
+            continue;
+        }
+        if let Some(until) = pace.paused_until().filter(|until| *until > Instant::now()) {
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                () = lane.return_stale(&mut inbox, &mut held) => {}
+                Some(verdicts) = running.next(), if !running.is_empty() => lane.learn(&mut pace, verdicts),
+                () = stop.cancelled() => {}
+            }
+            continue;
+        }
+        tokio::select! {
+            deliveries = gather(&mut inbox, &mut held, pace.rows(), policy.wait) => match deliveries {
+                Some(deliveries) => running.push(Arc::clone(&lane).process(deliveries)),
+                None => break,
+            },
+            Some(verdicts) = running.next(), if !running.is_empty() => lane.learn(&mut pace, verdicts),
+            () = stop.cancelled() => {}
+        }
+    }
+    while running.next().await.is_some() {}
+    let mut rest: Vec<Delivery> = held.into_iter().map(|h| h.delivery).collect();
+    inbox.take_ready(usize::MAX, &mut rest);
+    lane.hand_back(rest).await;
+}
+
+/// The next batch: what is held first, then what arrives within the wait.
+async fn gather(
+    inbox: &mut Inbox,
+    held: &mut Vec<Held>,
+    rows: usize,
+    wait: Duration,
+) -> Option<Vec<Delivery>> {
+    if held.is_empty() {
+        // Cancellation by the caller's select loses nothing: an arrived delivery is held before the next await.
+        let delivery = inbox.recv().await?;
+        held.push(Held { since: Instant::now(), delivery });
+    }
+    let deadline = held.first().map_or_else(Instant::now, |h| h.since) + wait;
+    loop {
+        let mut ready = Vec::new();
+        inbox.take_ready(rows.saturating_sub(held.len()), &mut ready);
+        let since = Instant::now();
+        held.extend(ready.into_iter().map(|delivery| Held { since, delivery }));
+        if held.len() >= rows || since >= deadline {
+            break;
+        }
+        match tokio::time::timeout_at(deadline.into(), inbox.recv()).await {
+            Ok(Some(delivery)) => held.push(Held { since: Instant::now(), delivery }),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    let take = rows.min(held.len());
+    Some(held.drain(..take).map(|h| h.delivery).collect())
+}
+
+impl Lane {
+    fn learn(&self, pace: &mut Pace, verdicts: Vec<Verdict>) {
+        if pace.learn(&verdicts, Instant::now()) {
+            self.telemetry.paused(pace.reason());
+            match pace.reason() {
+                Some(kind) => warn!(
+                    scheme = self.route.scheme,
+                    stage = self.route.stage.as_str(),
+                    kind = kind.as_str(),
+                    "work pauses and is probed until it succeeds: {}",
+                    kind.advice()
+                ),
+                None => info!(
+                    scheme = self.route.scheme,
+                    stage = self.route.stage.as_str(),
+                    "a probe succeeded, work goes on"
+                ),
+            }
+        }
+    }
+
+    /// Keeps deliveries of a long pause from growing old in hand.
+    async fn return_stale(&self, inbox: &mut Inbox, held: &mut Vec<Held>) {
+        loop {
+            let mut ready = Vec::new();
+            inbox.take_ready(usize::MAX, &mut ready);
+            let now = Instant::now();
+            held.extend(ready.into_iter().map(|delivery| Held { since: now, delivery }));
+            while let Some(old) = held.pop_if(|h| h.since.elapsed() > HELD_MAX) {
+                self.hand_on(old.delivery).await;
+            }
+            held.sort_by_key(|h| std::cmp::Reverse(h.since));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    /// Sends a delivery round through a retry tier, unjudged.
+    async fn hand_on(&self, delivery: Delivery) {
+        let tier = Tier::at_least(Duration::from_secs(60));
+        let destination = Destination::Wait(tier, self.route.clone());
+        let work = careful(delivery.work, delivery.redelivered);
+        if self.outbound.publish(vec![Posting { destination, work }]).await.is_ok() {
+            Receipt::acknowledge(vec![delivery.receipt]);
+        }
+    }
+
+    /// Gives back what was not begun: a fresh copy each, since a returned delivery would carry a mark that makes the
+    /// next owner wait for a write that never was.
+    async fn hand_back(&self, deliveries: Vec<Delivery>) {
+        let deliveries: Vec<_> = deliveries.into_iter().filter(|d| d.receipt.lease().is_held()).collect();
+        if deliveries.is_empty() {
+            return;
+        }
+        let (works, receipts): (Vec<_>, Vec<_>) =
+            deliveries.into_iter().map(|d| (careful(d.work, d.redelivered), d.receipt)).unzip();
+        let destination = Destination::Work(self.route.clone());
+        let postings = works
+            .into_iter()
+            .map(|work| Posting { destination: destination.clone(), work })
+            .collect::<Vec<_>>();
+        let count = postings.len();
+        if self.outbound.publish(postings).await.is_ok() {
+            Receipt::acknowledge(receipts);
+            info!(
+                scheme = self.route.scheme,
+                stage = self.route.stage.as_str(),
+                count,
+                "handed back what was not begun"
+            );
+        }
+    }
+
+    /// Processes one batch to the end and returns the verdicts, which are also carried out.
+    async fn process(self: Arc<Self>, deliveries: Vec<Delivery>) -> Vec<Verdict> {
+        let Some(lease) = deliveries.first().map(|d| d.receipt.lease()) else { return Vec::new() };
+        let started = Instant::now();
+        let (mut items, mut receipts) =
+            (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
+        for delivery in deliveries {
+            items.push(Item { work: delivery.work, redelivered: delivery.redelivered });
+            receipts.push(delivery.receipt);
+        }
+        self.telemetry.begun(&items);
+        let batch = Batch { items, lease };
+        let outbox = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
+        let verdicts = self.judge(&batch, &outbox).await;
+        let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
+        self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
+        verdicts
+    }
+
+    /// One verdict per item, whatever the stage does.
+    async fn judge(&self, batch: &Batch, outbox: &BatchOutbox) -> Vec<Verdict> {
+        if let Some(verdicts) = self.attempt(batch, outbox).await {
+            return verdicts;
+        }
+        outbox.clear();
+        if let [item] = batch.items.as_slice() {
+            return vec![decide(crashed(), item.work.attempt)];
+        }
+        // One of them breaks the stage; alone, each stands for itself.
+        let mut verdicts = Vec::with_capacity(batch.items.len());
+        for item in &batch.items {
+            let single = Batch { items: vec![item.clone()], lease: batch.lease.clone() };
+            let alone = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
+            let verdict = match self.attempt(&single, &alone).await {
+                Some(mut verdict) if alone.flush().await.is_ok() => verdict.pop(),
+                Some(_) => return Vec::new(),
+                None => None,
+            };
+            verdicts.push(verdict.unwrap_or_else(|| decide(crashed(), item.work.attempt)));
+        }
+        verdicts
+    }
+
+    /// Runs the stage; nothing when it panicked or broke its contract.
+    async fn attempt(&self, batch: &Batch, outbox: &BatchOutbox) -> Option<Vec<Verdict>> {
+        match AssertUnwindSafe(self.stage.process(batch, outbox)).catch_unwind().await {
+            Ok(verdicts) if verdicts.len() == batch.items.len() => Some(verdicts),
+            Ok(verdicts) => {
+                error!(
+                    items = batch.items.len(),
+                    verdicts = verdicts.len(),
+                    "a stage returned too few or many verdicts"
+                );
+                None
+            }
+            Err(_) => {
+                error!(items = batch.items.len(), scheme = self.route.scheme, "a stage panicked");
+                None
+            }
+        }
+    }
+
+    /// The law of order: everything the batch led to is confirmed and routed before anything of it is acknowledged.
+    /// Returns whether the batch was settled.
+    async fn conclude(
+        &self,
+        batch: &Batch,
+        verdicts: &[Verdict],
+        receipts: Vec<Receipt>,
+        outbox: &BatchOutbox,
+    ) -> bool {
+        if verdicts.len() != batch.items.len() {
+            return false;
+        }
+        for (item, verdict) in batch.items.iter().zip(verdicts) {
+            if let Some(posting) = self.posting(&item.work, verdict) {
+                outbox.post(posting);
+            }
+        }
+        if outbox.flush().await.is_err() || !batch.lease.is_held() {
+            return false;
+        }
+        Receipt::acknowledge(receipts);
+        true
+    }
+
+    /// The copy that a verdict sends on, logged once, here.
+    fn posting(&self, work: &Work, verdict: &Verdict) -> Option<Posting> {
+        let (failure, counted) = match verdict {
+            Verdict::Done => return None,
+            Verdict::Retry { failure, counted, .. } => (failure, *counted),
+            Verdict::Dead { failure } => (failure, false),
+        };
+        let now = now_ms();
+        let record = FailureRecord::of(failure, work, now, &self.worker);
+        let mut next = work.after_failure(record, counted);
+        if failure.kind == FailureKind::Unclear && (failure.in_flight || next.unclear_since_ms.is_none()) {
+            next.unclear_since_ms = Some(now);
+        }
+        let destination = match verdict {
+            Verdict::Retry { after, .. } => {
+                let tier = Tier::at_least(*after);
+                self.telemetry.retried(tier.queue);
+                Destination::Wait(tier, self.route.clone())
+            }
+            _ => Destination::Dead(self.route.clone()),
+        };
+        let dead = matches!(destination, Destination::Dead(_));
+        log(work, failure, dead);
+        Some(Posting { destination, work: next })
+    }
+}
+
+fn crashed() -> Failure {
+    Failure::new(FailureKind::Internal, "the stage broke on this message; the log of the worker says where")
+}
+
+/// A copy must not look fresher than the delivery it stands for.
+fn careful(mut work: Work, redelivered: bool) -> Work {
+    if redelivered {
+        work.verify = true;
+        if work.unclear_since_ms.is_none() {
+            work.unclear_since_ms = Some(now_ms());
+        }
+    }
+    work
+}
+
+fn log(work: &Work, failure: &Failure, dead: bool) {
+    let (id, key) = (work.id.as_str(), work.key.to_string());
+    let (kind, fault) = (failure.kind.as_str(), failure.fault.as_str());
+    let (scheme, attempt, text) = (work.scheme.as_str(), work.attempt, failure.text.as_str());
+    let problems = failure.problems.len();
+    if dead {
+        error!(
+            message.id = id,
+            record.key = key,
+            scheme,
+            attempt,
+            kind,
+            fault,
+            problems,
+            "dead letter: {text}"
+        );
+    } else {
+        warn!(
+            message.id = id,
+            record.key = key,
+            scheme,
+            attempt,
+            kind,
+            fault,
+            problems,
+            "tried again later: {text}"
+        );
+    }
+}

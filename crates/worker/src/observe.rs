@@ -1,0 +1,163 @@
+//! What the harness tells metrics and health.
+
+use std::time::Duration;
+
+use kingpost_broker::{Observer, Role};
+use kingpost_model::{FailureKind, Item, StageName, Verdict};
+use kingpost_telemetry::{Health, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog};
+
+use crate::clock::now_ms;
+
+/// A batch that takes longer than this is stuck: the longest ERP call, its look-ups and its steps, twice over.
+const STALL_LIMIT: Duration = Duration::from_secs(900);
+
+/// The numbers of one lane.
+pub(crate) struct LaneTelemetry {
+    stage: StageName,
+    metrics: LaneMetrics,
+    watchdog: Watchdog,
+    held: std::sync::atomic::AtomicUsize,
+}
+
+impl LaneTelemetry {
+    pub(crate) fn new(
+        metrics: &Metrics,
+        health: &Health,
+        scheme: &str,
+        stage: StageName,
+        queue: &str,
+    ) -> Self {
+        LaneTelemetry {
+            stage,
+            metrics: metrics.lane(scheme, stage),
+            watchdog: health.watchdog(queue, STALL_LIMIT),
+            held: std::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn begun(&self, items: &[Item]) {
+        for item in items {
+            self.metrics.received(item.redelivered);
+        }
+        self.hold(items.len(), true);
+    }
+
+    pub(crate) fn ended(&self, items: &[Item], verdicts: &[Verdict], took: Duration, settled: bool) {
+        self.hold(items.len(), false);
+        self.metrics.batch(items.len(), took);
+        for item in items {
+            self.metrics.settled();
+            let age = item.work.modified_ms.filter(|_| settled && self.stage == StageName::Load);
+            if let Some(age_ms) = age.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
+                self.metrics.document_age(Duration::from_millis(age_ms));
+            }
+        }
+        if !settled {
+            return;
+        }
+        self.metrics.progress();
+        for verdict in verdicts {
+            self.metrics.verdict(verdict);
+            if matches!(verdict, Verdict::Dead { .. }) {
+                self.metrics.dead_lettered();
+            }
+        }
+    }
+
+    pub(crate) fn retried(&self, tier: &str) {
+        self.metrics.retry_scheduled(tier.trim_start_matches("wait."));
+    }
+
+    pub(crate) fn paused(&self, reason: Option<FailureKind>) {
+        for kind in FailureKind::ALL.into_iter().filter(|kind| kind.is_outage()) {
+            self.metrics.paused(kind.as_str(), reason == Some(kind));
+        }
+    }
+
+    fn hold(&self, items: usize, more: bool) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let held = if more {
+            self.held.fetch_add(items, Relaxed) + items
+        } else {
+            self.held.fetch_sub(items, Relaxed).saturating_sub(items)
+        };
+        self.watchdog.held(held);
+        if !more {
+            self.watchdog.progress();
+        }
+    }
+}
+
+/// Passes on what the broker crate sees.
+pub(crate) struct BrokerTelemetry {
+    publisher: PublisherMetrics,
+    publish: SessionMetrics,
+    consume: SessionMetrics,
+    health: Health,
+}
+
+impl BrokerTelemetry {
+    pub(crate) fn new(metrics: &Metrics, health: &Health) -> Self {
+        for component in ["publishing", "consuming"] {
+            health.set(component, State::NotReady("not connected to RabbitMQ yet".to_owned()));
+        }
+        BrokerTelemetry {
+            publisher: metrics.publisher(),
+            publish: metrics.session(Role::Publish.as_str()),
+            consume: metrics.session(Role::Consume.as_str()),
+            health: health.clone(),
+        }
+    }
+}
+
+fn component(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Publish => Some("publishing"),
+        Role::Consume => Some("consuming"),
+        Role::Lead | Role::Inspect => None,
+    }
+}
+
+impl Observer for BrokerTelemetry {
+    fn connected(&self, role: Role, up: bool) {
+        if let Some(component) = component(role) {
+            let down = || State::NotReady("no connection to RabbitMQ".to_owned());
+            self.health.set(component, if up { State::Ready } else { down() });
+        }
+    }
+
+    fn rebuilt(&self, role: Role, reason: &'static str) {
+        match role {
+            Role::Publish => self.publish.rebuilt(reason),
+            Role::Consume => self.consume.rebuilt(reason),
+            Role::Lead | Role::Inspect => {}
+        }
+    }
+
+    fn blocked(&self, blocked: bool) {
+        self.publish.blocked(blocked);
+        let why = || State::NotReady("RabbitMQ blocks publishing (memory or disk alarm)".to_owned());
+        self.health.set("publishing", if blocked { why() } else { State::Ready });
+    }
+
+    fn published(&self, messages: usize, seconds: f64) {
+        let after = Duration::from_secs_f64(seconds.max(0.0));
+        (0..messages).for_each(|_| self.publisher.confirmed(after));
+    }
+
+    fn unroutable(&self, _queue: &str) {
+        self.publisher.unroutable();
+    }
+
+    fn nacked(&self, _queue: &str) {
+        self.publisher.nacked();
+    }
+
+    fn republished(&self, messages: usize) {
+        (0..messages).for_each(|_| self.publisher.retried());
+    }
+
+    fn acks_lost(&self, messages: usize) {
+        (0..messages).for_each(|_| self.publisher.ack_lost());
+    }
+}

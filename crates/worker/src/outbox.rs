@@ -1,0 +1,48 @@
+//! Where a stage puts what it produces, and where the harness puts its verdicts.
+
+use std::sync::{Mutex, PoisonError};
+
+use kingpost_broker::{Destination, Outbound, Posting};
+use kingpost_model::{Abandoned, BoxFuture, Lease, Outbox, Route, Work};
+
+/// The outbox of one batch.
+pub(crate) struct BatchOutbox {
+    outbound: Outbound,
+    lease: Lease,
+    waiting: Mutex<Vec<Posting>>,
+}
+
+impl BatchOutbox {
+    pub(crate) fn new(outbound: Outbound, lease: Lease) -> Self {
+        BatchOutbox { outbound, lease, waiting: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) fn post(&self, posting: Posting) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(posting);
+    }
+
+    /// Forgets what a stage had put before it failed.
+    pub(crate) fn clear(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+impl Outbox for BatchOutbox {
+    fn put(&self, route: Route, work: Work) {
+        self.post(Posting { destination: Destination::Work(route), work });
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), Abandoned>> {
+        Box::pin(async {
+            let postings = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if postings.is_empty() {
+                return Ok(());
+            }
+            // What was delivered over a lost connection belongs to another worker by now; it will do the same.
+            if !self.lease.is_held() {
+                return Err(Abandoned);
+            }
+            self.outbound.publish(postings).await
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! One worker process, from its first line to its exit code.
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kingpost_broker::{Broker, BrokerConfig, Inbox, LaneSpec, StartError, Subscription};
+use kingpost_settings::{AmqpUrl, Environment, Exit, Problems, Program, warnings};
+use kingpost_telemetry::{Health, Metrics, logs, serve};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{
+    lane::{self, Lane},
+    observe::{BrokerTelemetry, LaneTelemetry},
+    plan::{BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal},
+};
+
+/// Share of the drain deadline kept for closing connections.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// Runs a worker: reads its settings, plans it, works until SIGTERM or SIGINT, drains, and returns its exit code.
+pub fn run(program: Program, plan: fn(&Context) -> Result<Plan, Refusal>) -> ExitCode {
+    let context = Context { environment: Environment::process(), metrics: Metrics::new() };
+    let exit = match plan(&context) {
+        Ok(plan) => start(program, plan, &context),
+        Err(refusal) => refuse(program, &refusal),
+    };
+    ExitCode::from(exit.code())
+}
+
+#[expect(clippy::print_stderr, reason = "logging is not set up before the settings are known to be right")]
+fn refuse(program: Program, refusal: &Refusal) -> Exit {
+    match refusal {
+        Refusal::Settings(problems) => {
+            eprintln!("{}: settings are missing or wrong\n{problems}", binary(program))
+        }
+        Refusal::Schemes(text) => eprintln!("{}: schemes are missing or wrong\n{text}", binary(program)),
+    }
+    Exit::Settings
+}
+
+fn start(program: Program, plan: Plan, context: &Context) -> Exit {
+    if let Err(problem) = logs::init(plan.common.log_format, &plan.common.rust_log) {
+        let mut problems = Problems::new();
+        problems.push(problem);
+        return refuse(program, &Refusal::Settings(problems));
+    }
+    for warning in warnings(&context.environment, &[]) {
+        warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "the runtime could not be started");
+            return Exit::Bug;
+        }
+    };
+    let exit = runtime.block_on(work(program, plan, context.metrics.clone()));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    exit
+}
+
+async fn work(program: Program, plan: Plan, metrics: Metrics) -> Exit {
+    let (stop, mut signals) = match (CancellationToken::new(), Signals::new()) {
+        (stop, Ok(signals)) => (stop, signals),
+        (_, Err(error)) => {
+            error!(%error, "signals can't be heard");
+            return Exit::Bug;
+        }
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    metrics.build_info(version, option_env!("KINGPOST_REVISION").unwrap_or("unknown"));
+    let health = Health::new();
+    let served = CancellationToken::new();
+    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health));
+    let address =
+        match serve(plan.worker.http_addr, metrics.clone(), health.clone(), None, served.clone()).await {
+            Ok((address, _)) => address,
+            Err(error) => {
+                error!("{error}");
+                return Exit::Settings;
+            }
+        };
+    let queues: Vec<String> = plan.lanes.iter().map(|lane| lane.route.queue()).collect();
+    info!(version, address = %address, queues = queues.join(" "), "{} starts", binary(program));
+    let heart = tokio::spawn(beat(health.clone()));
+    let halting = stop.clone();
+    let listening = tokio::spawn(async move {
+        let signal = signals.recv().await;
+        info!(signal, "stopping: what is in flight is finished, the rest is handed back");
+        halting.cancel();
+        // A second signal changes nothing: the deadline is already running.
+        loop {
+            signals.recv().await;
+        }
+    });
+    let config =
+        broker_config(program, version, plan.common.amqp_url.clone(), plan.common.amqp_ca_file.clone());
+    let exit = match Broker::start(config, plan.topology.clone(), observer, &stop).await {
+        Ok(broker) => serve_queues(program, plan, broker, &metrics, &health, &stop).await,
+        Err(StartError::Stopped) => Exit::Done,
+        Err(StartError::Refused(text)) => {
+            error!("{text}");
+            Exit::Refused
+        }
+    };
+    listening.abort();
+    heart.abort();
+    served.cancel();
+    info!(exit = exit.code(), "{} stopped", binary(program));
+    exit
+}
+
+async fn serve_queues(
+    program: Program,
+    plan: Plan,
+    broker: Broker,
+    metrics: &Metrics,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Exit {
+    let broker = Arc::new(broker);
+    let drain = plan.worker.drain;
+    let specs =
+        plan.lanes.iter().map(|lane| LaneSpec { route: lane.route.clone(), prefetch: lane.batch.prefetch });
+    let (subscription, inboxes) = broker.subscribe(specs.collect());
+    let finish = CancellationToken::new();
+    let mut lanes = JoinSet::new();
+    for (plan, inbox) in plan.lanes.into_iter().zip(inboxes) {
+        spawn_lane(&mut lanes, program, plan, inbox, &broker, (metrics, health), &finish);
+    }
+    let mut background = JoinSet::new();
+    for task in plan.background {
+        let context =
+            BackgroundContext { broker: Arc::clone(&broker), metrics: metrics.clone(), stop: stop.clone() };
+        background.spawn(task(context));
+    }
+    let exit = tokio::select! {
+        () = stop.cancelled() => Exit::Done,
+        Some(ended) = lanes.join_next(), if !lanes.is_empty() => {
+            error!(error = ?ended.err(), "a queue's task ended by itself");
+            Exit::Bug
+        }
+    };
+    stop.cancel();
+    drain_all(subscription, lanes, background, finish, drain).await;
+    match Arc::try_unwrap(broker) {
+        Ok(broker) => broker.close(CLOSING).await,
+        Err(_) => warn!("the broker is still in use; its connections end with the process"),
+    }
+    exit
+}
+
+fn spawn_lane(
+    lanes: &mut JoinSet<()>,
+    program: Program,
+    plan: LanePlan,
+    inbox: Inbox,
+    broker: &Broker,
+    (metrics, health): (&Metrics, &Health),
+    finish: &CancellationToken,
+) {
+    let LanePlan { route, stage, batch } = plan;
+    let telemetry = LaneTelemetry::new(metrics, health, &route.scheme, route.stage, &route.queue());
+    let worker = format!("{}/{}", binary(program), env!("CARGO_PKG_VERSION"));
+    let lane = Lane { route, stage, outbound: broker.outbound(), telemetry, worker };
+    let policy = BatchPolicy { prefetch: batch.prefetch, ..batch };
+    lanes.spawn(lane::run(Arc::new(lane), inbox, policy, finish.clone()));
+}
+
+/// The fixed order of stopping, under one deadline: cancel the consumers, finish what is in flight and hand back the
+/// rest, stop what runs beside, close the connection.
+async fn drain_all(
+    mut subscription: Subscription,
+    mut lanes: JoinSet<()>,
+    mut background: JoinSet<()>,
+    finish: CancellationToken,
+    drain: Duration,
+) {
+    let deadline = Instant::now() + drain.saturating_sub(CLOSING).max(Duration::from_millis(500));
+    let left = || deadline.saturating_duration_since(Instant::now());
+    subscription.stop_consuming(left().min(Duration::from_secs(5))).await;
+    finish.cancel();
+    let rest = async {
+        while lanes.join_next().await.is_some() {}
+        while background.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(left(), rest).await.is_err() {
+        warn!(
+            seconds = drain.as_secs(),
+            "the drain deadline came first; what is unfinished goes back to its queue"
+        );
+    }
+    lanes.shutdown().await;
+    background.shutdown().await;
+    subscription.close(CLOSING).await;
+}
+
+fn broker_config(
+    program: Program,
+    version: &str,
+    url: AmqpUrl,
+    ca_file: Option<std::path::PathBuf>,
+) -> BrokerConfig {
+    let source = move || url.current().map_err(|problem| problem.to_string());
+    let mut config = BrokerConfig::new(Arc::new(source), format!("{}/{version}", binary(program)));
+    config.ca_file = ca_file;
+    config
+}
+
+/// Shows that the event loop turns.
+async fn beat(health: Health) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        health.beat();
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// The name of a worker's binary.
+fn binary(program: Program) -> String {
+    format!("kingpost-{program}")
+}
