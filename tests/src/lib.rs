@@ -1,4 +1,7 @@
-//! Whole-pipeline tests, architecture tests and the lab they stand on.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod demo;
 pub mod lab;
+pub mod pipeline;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Page, Source, Window};
-use kingpost_wdt::{Class, Client, Query, WdtError, values::beijing_text};
+use kingpost_wdt::{Class, Client, Query, Row, WdtError, values::beijing_text};
 
 use crate::Calls;
 
@@ -13,20 +13,23 @@ pub struct WdtSource {
     client: Client,
     method: String,
     params: Vec<(String, String)>,
+    key: String,
     page_size: u32,
     calls: Arc<dyn Calls>,
 }
 
 impl WdtSource {
-    /// A source for a method with fixed criteria; the time range is the window's.
+    /// A source for a method with fixed criteria, whose documents are told apart by the field `key`; the time range
+    /// is the window's.
     pub fn new(
         client: Client,
         method: impl Into<String>,
         params: Vec<(String, String)>,
+        key: impl Into<String>,
         page_size: u32,
         calls: Arc<dyn Calls>,
     ) -> Self {
-        WdtSource { client, method: method.into(), params, page_size, calls }
+        WdtSource { client, method: method.into(), params, key: key.into(), page_size, calls }
     }
 
     fn query(&self, window: Window, page: u32) -> Query {
@@ -58,13 +61,21 @@ impl Source for WdtSource {
             self.calls.call("wdt", "query", outcome, started.elapsed());
             let page = answer.map_err(|e| failure(&e))?;
             let documents = page.rows.into_iter().map(|row| Document {
-                number: row.key,
+                number: if self.key == KEY { row.key } else { number(&row, &self.key) },
                 modified_ms: row.modified.map(Timestamp::as_millisecond),
                 body: row.body,
             });
             Ok(Page { documents: documents.collect(), total: page.total })
         })
     }
+}
+
+/// The field that the client reads as the number by itself (`order_no`, the key of every `…queryWithDetail` document).
+const KEY: &str = "order_no";
+
+/// The text of another field; a blank one is none.
+fn number(row: &Row, field: &str) -> Option<String> {
+    row.field(field).filter(|text| !text.trim().is_empty())
 }
 
 fn outcome(class: Class) -> &'static str {

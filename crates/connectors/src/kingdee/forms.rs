@@ -40,7 +40,7 @@ const FORMS: [Form; 9] = [
 ];
 
 /// The form of an id, if it is known.
-pub fn find(id: &str) -> Option<&'static Form> {
+pub(super) fn find(id: &str) -> Option<&'static Form> {
     FORMS.iter().find(|form| form.id.eq_ignore_ascii_case(id))
 }
 

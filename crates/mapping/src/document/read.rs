@@ -71,11 +71,6 @@ impl Source {
 }
 
 impl Lines {
-    /// What stands in the document under the array's name.
-    pub(crate) fn kind(&self) -> RawKind {
-        self.raw.kind
-    }
-
     /// The array's own value as it stands in the document.
     pub(crate) fn raw(&self) -> Raw {
         self.raw

@@ -42,6 +42,28 @@ pub(crate) fn is_plain(text: &str) -> bool {
     whole > 0 && !leads && point.is_none_or(|point| point + 1 < length) && length <= DIGITS as usize
 }
 
+/// Reads a decimal of at most 18 characters that has neither plus nor exponent; the usual case, and the fast one.
+#[inline]
+pub(crate) fn parse_short(text: &str) -> Option<Decimal> {
+    let bytes = text.as_bytes();
+    let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
+    if unsigned.len() > 18 || !unsigned.first()?.is_ascii_digit() {
+        return None;
+    }
+    let (mut mantissa, mut scale, mut point) = (0_i64, 0_u32, false);
+    for byte in unsigned {
+        match byte {
+            b'0'..=b'9' => {
+                mantissa = mantissa * 10 + i64::from(byte - b'0');
+                scale += u32::from(point);
+            }
+            b'.' if !point => point = true,
+            _ => return None,
+        }
+    }
+    Some(Decimal::new(if unsigned.len() < bytes.len() { -mantissa } else { mantissa }, scale))
+}
+
 /// Reads a decimal: a sign, digits with or without a point, an exponent. Blanks are the caller's business.
 pub(crate) fn parse(text: &str) -> Result<Decimal, NotDecimal> {
     let bytes = text.as_bytes();
@@ -170,7 +192,7 @@ fn within(result: Option<Decimal>) -> Result<Decimal, NoResult> {
 pub(crate) fn write(value: Decimal, out: &mut Vec<u8>) {
     let mut scale = value.scale() as usize;
     let mut rest = value.mantissa().unsigned_abs();
-    while scale > 0 && rest % 10 == 0 {
+    while rest > u128::from(u64::MAX) && scale > 0 && rest % 10 == 0 {
         rest /= 10;
         scale -= 1;
     }
@@ -178,23 +200,29 @@ pub(crate) fn write(value: Decimal, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     // 2^96 has 29 digits, and a fraction needs at most 28 behind a zero.
-    let mut digits = [b'0'; 40];
+    let mut digits = [b'0'; 32];
     let mut start = digits.len();
-    let mut put = |digit: u8, start: &mut usize| {
-        *start = start.saturating_sub(1);
-        if let Some(place) = digits.get_mut(*start) {
+    let mut put = |digit: u8| {
+        start = start.saturating_sub(1);
+        if let Some(place) = digits.get_mut(start) {
             *place = b'0' + digit;
         }
     };
     let mut written = 0;
-    while rest >= 1 << 64 {
-        put((rest % 10) as u8, &mut start);
+    while rest > u128::from(u64::MAX) {
+        put((rest % 10) as u8);
         rest /= 10;
         written += 1;
     }
     let mut small = rest as u64;
+    if written == 0 {
+        while scale > 0 && small % 10 == 0 {
+            small /= 10;
+            scale -= 1;
+        }
+    }
     while small > 0 || written <= scale {
-        put((small % 10) as u8, &mut start);
+        put((small % 10) as u8);
         small /= 10;
         written += 1;
     }

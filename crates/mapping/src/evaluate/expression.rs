@@ -40,7 +40,8 @@ pub(crate) enum Expr {
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),
     Arithmetic(Operator, Box<Expr>, Box<Expr>),
-    Compare(Operator, Box<Expr>, Box<Expr>),
+    /// Two values of one type.
+    Compare(Operator, Box<Expr>, Box<Expr>, Type),
     Call(&'static Function, Box<[Expr]>),
     /// The table a `table` call names.
     Table(u16),
@@ -157,7 +158,8 @@ impl Place {
 fn is_blank(raw: Raw, text: &str) -> bool {
     let inside = raw.inside(text);
     match inside.as_bytes().first() {
-        Some(b'!'..=b'[' | b']'..=b'~') => false,
+        // Blanks outside of ASCII begin with bytes below 0xE4; most Chinese characters don't.
+        Some(b'!'..=b'[' | b']'..=b'~' | 0xE4..) => false,
         None => true,
         _ if raw.kind == RawKind::Plain => inside.trim().is_empty(),
         _ => {
@@ -201,10 +203,12 @@ impl Expr {
             Expr::Minus(inner) => Ok(Value::Decimal(-inner.number(run)?)),
             Expr::And(left, right) => Ok(Value::Bool(left.truth(run)? && right.truth(run)?)),
             Expr::Or(left, right) => Ok(Value::Bool(left.truth(run)? || right.truth(run)?)),
-            Expr::Arithmetic(operator, left, right) => {
-                calculate(*operator, left.number(run)?, right.number(run)?).map(Value::Decimal)
+            Expr::Arithmetic(..) => self.number(run).map(Value::Decimal),
+            Expr::Compare(operator, left, right, Type::Decimal) => {
+                let order = left.number(run)?.cmp(&right.number(run)?);
+                Ok(Value::Bool(holds(*operator, order)))
             }
-            Expr::Compare(operator, left, right) => {
+            Expr::Compare(operator, left, right, _) => {
                 let order = left.evaluate(run)?.compare(&right.evaluate(run)?)?;
                 Ok(Value::Bool(holds(*operator, order)))
             }
@@ -215,8 +219,40 @@ impl Expr {
         }
     }
 
+    /// The field whose characters this expression yields, and the type it yields them in.
+    #[inline]
+    pub(crate) fn copied(&self) -> Option<(&Place, Type)> {
+        match self {
+            Expr::Field(place) => Some((place, place.kind.map_or(Type::Any, kind_type))),
+            Expr::Convert(wanted, inner) => match &**inner {
+                Expr::Field(place) if place.kind.is_none() => Some((place, *wanted)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The value of an expression that was checked to be a decimal.
     pub(crate) fn number<'a>(&'a self, run: &Run<'a>) -> Result<Decimal, Fault<'a>> {
+        match self {
+            Expr::Constant(Constant::Decimal(value)) => return Ok(*value),
+            Expr::Arithmetic(operator, left, right) => {
+                return calculate(*operator, left.number(run)?, right.number(run)?);
+            }
+            _ => {}
+        }
+        if let Some((place, Type::Decimal)) = self.copied() {
+            let (raw, text) = run.scalar(place)?;
+            let digits = match raw.kind {
+                RawKind::Plain => raw.inside(text),
+                RawKind::Number => raw.json(text),
+                _ => "",
+            };
+            // Anything unusual goes the long way, which also words the problem.
+            if let Some(value) = decimal::parse_short(digits) {
+                return Ok(value);
+            }
+        }
         self.evaluate(run)?.as_decimal()
     }
 
@@ -248,7 +284,7 @@ impl Expr {
             Expr::And(left, right)
             | Expr::Or(left, right)
             | Expr::Arithmetic(_, left, right)
-            | Expr::Compare(_, left, right) => {
+            | Expr::Compare(_, left, right, _) => {
                 left.visit(see);
                 right.visit(see);
             }

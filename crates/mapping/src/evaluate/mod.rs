@@ -5,5 +5,5 @@ mod expression;
 pub(crate) mod time;
 mod value;
 
-pub(crate) use expression::{Constant, Expr, Line, Place, Run, Scope};
-pub(crate) use value::{Evaluated, Fault, Type, Value};
+pub(crate) use expression::{Constant, Expr, Place, Run, Scope, kind_type};
+pub(crate) use value::{Evaluated, Fault, Type, Value, cut};

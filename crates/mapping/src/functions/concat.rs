@@ -10,7 +10,7 @@ pub(super) static CONCAT: Function = Function {
     examples: &[
         Example { expression: "concat(warehouse_no, '-', status)", document: r#"{"warehouse_no":"SH01","status":80}"#, gives: Ok(r#""SH01-80""#) },
     ],
-    takes: &[Takes::Value(Type::Text), Takes::Value(Type::Text)],
+    takes: &[Takes::Value(Type::Any), Takes::Value(Type::Any)],
     optional: 0,
     repeats: true,
     gives: Gives::Value(Type::Text),

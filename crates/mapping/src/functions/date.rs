@@ -13,7 +13,7 @@ pub(super) static DATE: Function = Function {
     takes: &[Takes::Value(Type::Any)],
     optional: 0,
     repeats: false,
-    gives: Gives::Value(Type::Date),
+    gives: Gives::Converted(Type::Date),
     call,
 };
 

@@ -12,7 +12,7 @@ pub(super) static DATETIME: Function = Function {
     takes: &[Takes::Value(Type::Any)],
     optional: 0,
     repeats: false,
-    gives: Gives::Value(Type::Time),
+    gives: Gives::Converted(Type::Time),
     call,
 };
 

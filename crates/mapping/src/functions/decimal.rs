@@ -13,7 +13,7 @@ pub(super) static DECIMAL: Function = Function {
     takes: &[Takes::Value(Type::Any)],
     optional: 0,
     repeats: false,
-    gives: Gives::Value(Type::Decimal),
+    gives: Gives::Converted(Type::Decimal),
     call,
 };
 

@@ -12,7 +12,7 @@ use crate::spec::Table;
 
 mod abs;
 mod add_days;
-mod bool;
+mod boolean;
 mod coalesce;
 mod concat;
 mod contains;
@@ -79,8 +79,10 @@ pub(crate) type Call = for<'r, 'a> fn(&Arguments<'r, 'a>) -> Evaluated<'a>;
 pub(crate) enum Takes {
     /// A value of this type; undeclared fields are converted, [`Type::Any`] takes everything.
     Value(Type),
-    /// Like all other arguments that say so.
+    /// Of one type with all other arguments that say so.
     Same,
+    /// The same, and the type must be known because values are compared.
+    Comparable,
     /// The name of a table, as a literal.
     Table,
     /// A column of that table, as a literal.
@@ -96,7 +98,9 @@ pub(crate) enum Takes {
 pub(crate) enum Gives {
     /// A value of this type.
     Value(Type),
-    /// What its [`Takes::Same`] arguments are.
+    /// Its argument in this type.
+    Converted(Type),
+    /// What its [`Takes::Same`] or [`Takes::Comparable`] arguments are.
     Same,
 }
 
@@ -188,7 +192,7 @@ pub fn all() -> &'static [&'static Function] {
 static FUNCTIONS: [&Function; 29] = [
     &abs::ABS,
     &add_days::ADD_DAYS,
-    &bool::BOOL,
+    &boolean::BOOL,
     &coalesce::COALESCE,
     &concat::CONCAT,
     &contains::CONTAINS,

@@ -12,7 +12,7 @@ pub(super) static TEXT: Function = Function {
     takes: &[Takes::Value(Type::Any)],
     optional: 0,
     repeats: false,
-    gives: Gives::Value(Type::Text),
+    gives: Gives::Converted(Type::Text),
     call,
 };
 

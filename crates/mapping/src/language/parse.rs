@@ -83,7 +83,7 @@ impl Operator {
             TokenKind::Name(name) => name,
             _ => return None,
         };
-        ALL.into_iter().find(|operator| operator.sign() == sign)
+        ALL.into_iter().find(|operator| operator.sign() == *sign)
     }
 }
 

@@ -1,9 +1,9 @@
 use winnow::Result;
 use winnow::ascii::{digit1, multispace0};
-use winnow::combinator::{alt, opt, preceded, repeat};
+use winnow::combinator::{alt, delimited, opt, repeat};
 use winnow::error::ContextError;
 use winnow::prelude::*;
-use winnow::token::{one_of, take_till, take_while};
+use winnow::token::{literal, one_of, take_till, take_while};
 
 use super::Mistake;
 
@@ -76,26 +76,16 @@ fn decimal<'a>(input: &mut &'a str) -> Result<&'a str> {
 /// A text between `quote`s; a doubled quote stands for itself.
 fn quoted<'a>(quote: char) -> impl Parser<&'a str, String, ContextError> {
     move |input: &mut &'a str| {
-        let piece = |input: &mut &'a str| {
-            let piece = (take_till(0.., quote), quote).take().parse_next(input)?;
-            Ok::<_, ContextError>(piece)
-        };
-        let pieces = repeat(1.., piece).fold(String::new, |mut text: String, piece: &str| {
-            text.push_str(piece);
-            text
-        });
-        // Each further piece began right after a quote, so that quote was doubled.
-        let mut text = preceded(quote, pieces).parse_next(input)?;
-        text.pop();
-        Ok(text)
+        let piece = delimited(quote, take_till(0.., quote), quote);
+        let pieces: Vec<&str> = repeat(1.., piece).parse_next(input)?;
+        Ok(pieces.join(quote.encode_utf8(&mut [0; 4])))
     }
 }
 
 fn symbol(input: &mut &str) -> Result<&'static str> {
-    let long = alt(("==", "!=", "<=", ">="));
-    let short = alt(("<", ">", "+", "-", "*", "/", "%", "(", ")", ",", ".", "|"));
-    let found: &str = alt((long, short)).parse_next(input)?;
-    SYMBOLS.iter().copied().find(|known| *known == found).ok_or_else(ContextError::new)
+    // Longer signs stand first, so that `<=` isn't read as `<`.
+    let found = SYMBOLS.iter().copied().find(|sign| input.starts_with(sign)).ok_or_else(ContextError::new)?;
+    literal(found).value(found).parse_next(input)
 }
 
 const SYMBOLS: [&str; 16] = ["==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "(", ")", ",", ".", "|"];

@@ -13,7 +13,7 @@ pub(super) static BOOL: Function = Function {
     takes: &[Takes::Value(Type::Any)],
     optional: 0,
     repeats: false,
-    gives: Gives::Value(Type::Bool),
+    gives: Gives::Converted(Type::Bool),
     call,
 };
 

@@ -1,0 +1,32 @@
+# What a person types. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench check
+
+CARGO ?= cargo
+# Where cargo puts its programs; `CARGO_TARGET_DIR` moves it.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## the whole pipeline on this machine, with its account at the end; KEEP=1 leaves it running until Ctrl-C
+	@scripts/setup.sh
+	@$(CARGO) build --release --quiet --workspace --bins
+	@$(TARGET)/release/kingpost-demo $(if $(KEEP),--keep)
+
+test: ## every test, with real RabbitMQ nodes and real processes
+	@scripts/setup.sh
+	@$(CARGO) build --quiet --workspace --bins
+	@$(CARGO) test --quiet --workspace --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then $(CARGO) nextest run --workspace; \
+	else $(CARGO) test --workspace --lib --bins --tests --no-fail-fast; \
+	fi
+
+bench: ## the benchmarks
+	@$(CARGO) bench --workspace --benches
+
+check: ## formatting and lints
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings

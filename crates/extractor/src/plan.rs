@@ -1,0 +1,99 @@
+//! What this worker consumes, and how.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use kingpost_broker::Topology;
+use kingpost_connectors::{Calls, source};
+use kingpost_model::{Route, StageName};
+use kingpost_scheme::{Scheme, load_dir};
+use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
+use kingpost_telemetry::{ErpMetrics, ExtractionMetrics, Metrics};
+use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal};
+
+use crate::{
+    cursor::Cutting,
+    schedule::{self, CursorObserver, Schedule},
+    stage::{ExtractStage, WindowObserver},
+};
+
+/// One window at a time, its pages strictly one after another; the next window at hand.
+const BATCH: BatchPolicy = BatchPolicy { rows: 1, wait: Duration::ZERO, concurrency: 1, prefetch: 2 };
+
+/// Plans an extractor for all schemes.
+///
+/// # Errors
+/// [`Refusal`] with every problem of settings and schemes.
+pub fn plan(context: &Context) -> Result<Plan, Refusal> {
+    let schemes = load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
+    let accounts: BTreeSet<Option<&str>> = schemes.iter().map(|s| s.account.as_deref()).collect();
+    let accounts: Vec<Option<&str>> = accounts.into_iter().collect();
+    let settings = extractor(&context.environment, &accounts)?;
+    let (mut lanes, mut background) = (Vec::new(), Vec::new());
+    let mut problems = Problems::new();
+    for scheme in &schemes {
+        let Some(account) = settings.wdt.get(&scheme.account) else { continue };
+        match lane(scheme, account, &context.metrics) {
+            Ok(lane) => lanes.push(lane),
+            Err(wrong) => problems = problems.merge(wrong),
+        }
+        background.push(scheduler(scheme));
+    }
+    problems.or(())?;
+    let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
+    Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background })
+}
+
+fn lane(scheme: &Scheme, account: &WdtSettings, metrics: &Metrics) -> Result<LanePlan, Problems> {
+    let stage = ExtractStage {
+        scheme: scheme.name.clone(),
+        document: scheme.target.form.clone(),
+        source: source(scheme, account, Arc::new(Erp(metrics.erp("wdt"))))?,
+        observer: Arc::new(Extraction(metrics.extraction(&scheme.name))),
+    };
+    let route = Route::new(StageName::Extract, &*scheme.name);
+    Ok(LanePlan { route, stage: Arc::new(stage), batch: BATCH })
+}
+
+fn scheduler(scheme: &Scheme) -> Background {
+    let window = scheme.source.window;
+    let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+    let schedule = Schedule {
+        scheme: scheme.name.clone(),
+        cutting: Cutting {
+            width_s: seconds(window.width),
+            overlap_s: seconds(window.overlap),
+            start_s: window.start.as_second(),
+        },
+        lag_s: seconds(window.lag),
+        every: window.every,
+    };
+    Box::new(move |context: BackgroundContext| {
+        let observer = Arc::new(Extraction(context.metrics.extraction(&schedule.scheme)));
+        Box::pin(schedule::run(context.broker, schedule, observer, context.stop))
+    })
+}
+
+struct Erp(ErpMetrics);
+
+impl Calls for Erp {
+    fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.0.request(operation, outcome, took);
+    }
+}
+
+struct Extraction(ExtractionMetrics);
+
+impl WindowObserver for Extraction {
+    fn window(&self, outcome: &'static str, documents: usize) {
+        self.0.window(outcome);
+        if outcome == "complete" {
+            self.0.window_read(documents as u64);
+        }
+    }
+}
+
+impl CursorObserver for Extraction {
+    fn lag(&self, _scheme: &str, seconds: i64) {
+        self.0.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    }
+}

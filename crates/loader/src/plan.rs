@@ -1,0 +1,90 @@
+//! What this worker consumes, and how.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use kingpost_broker::Topology;
+use kingpost_connectors::{Calls, target};
+use kingpost_model::{Loaded, LoadedHow, Route, StageName, Standing};
+use kingpost_scheme::{Scheme, load_dir};
+use kingpost_settings::{KingdeeSettings, Problems, loader, schemes_dir};
+use kingpost_telemetry::{ErpMetrics, Metrics};
+use kingpost_worker::{BatchPolicy, Context, LanePlan, Plan, Refusal};
+
+use crate::{
+    claims::Claims,
+    stage::{LoadObserver, LoadStage},
+    standing::Unproven,
+};
+
+/// How long a write may take to show after it was sent, where the scheme doesn't say: longer than the longest
+/// BatchSave time-out of a proxy and of the server behind it.
+const SETTLE: Duration = Duration::from_secs(240);
+
+/// Plans a loader for all schemes.
+///
+/// # Errors
+/// [`Refusal`] with every problem of settings and schemes.
+pub fn plan(context: &Context) -> Result<Plan, Refusal> {
+    let schemes = load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
+    let accounts: BTreeSet<Option<&str>> = schemes.iter().map(|s| s.account.as_deref()).collect();
+    let accounts: Vec<Option<&str>> = accounts.into_iter().collect();
+    let settings = loader(&context.environment, &accounts)?;
+    let mut lanes = Vec::new();
+    let mut problems = Problems::new();
+    for scheme in &schemes {
+        let Some(account) = settings.kingdee.get(&scheme.account) else { continue };
+        match scheme_lanes(scheme, account, &context.metrics) {
+            Ok(of_scheme) => lanes.extend(of_scheme),
+            Err(wrong) => problems = problems.merge(wrong),
+        }
+    }
+    problems.or(())?;
+    let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
+    Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background: Vec::new() })
+}
+
+fn scheme_lanes(scheme: &Scheme, account: &KingdeeSettings, metrics: &Metrics) -> Result<Vec<LanePlan>, Problems> {
+    let erp = Arc::new(Erp(metrics.erp("kingdee")));
+    let target = target(scheme, account, Arc::clone(&erp) as Arc<dyn Calls>)?;
+    let claims = Arc::new(Claims::default());
+    let settle = scheme.target.settle.unwrap_or(SETTLE);
+    let batch = &scheme.target.batch;
+    let rows = batch.rows.max(1) as usize;
+    let concurrency = batch.concurrency.max(1) as usize;
+    // One batch more than can be in flight, so that the next one is at hand.
+    let prefetch = u16::try_from(rows * (concurrency + 1)).unwrap_or(u16::MAX);
+    let policy = BatchPolicy { rows, wait: batch.wait, concurrency, prefetch };
+    let routes = Route::all(StageName::Load, &scheme.name, scheme.target.shards);
+    let lanes = routes.into_iter().map(|route| {
+        let stage = LoadStage {
+            target: Arc::clone(&target),
+            claims: Arc::clone(&claims),
+            unproven: Unproven::default(),
+            settle,
+            observer: Arc::clone(&erp) as Arc<dyn LoadObserver>,
+        };
+        LanePlan { route, stage: Arc::new(stage), batch: policy }
+    });
+    Ok(lanes.collect())
+}
+
+struct Erp(ErpMetrics);
+
+impl Calls for Erp {
+    fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.0.request(operation, outcome, took);
+    }
+}
+
+impl LoadObserver for Erp {
+    fn loaded(&self, loaded: &Loaded, standing: Standing) {
+        if loaded.how == LoadedHow::Posted {
+            return;
+        }
+        self.0.duplicate_prevented(if standing == Standing::Fresh { "refusal" } else { "look-up" });
+    }
+
+    fn unclear(&self) {
+        self.0.unclear();
+    }
+}

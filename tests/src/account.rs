@@ -1,0 +1,324 @@
+//! The account: what the source holds against what the target and the dead-letter queues hold, document by document.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use anyhow::{Context, Result};
+use kingpost_broker::{BrokerConfig, Inspector};
+use kingpost_model::{RETRY_TIERS, Route, StageName};
+use rust_decimal::Decimal;
+use serde_json::Value;
+
+use crate::lab::Sandbox;
+
+/// The status of a stock-in that is to be posted (已完成).
+const COMPLETED: &str = "80";
+/// Dead letters read per queue.
+const LETTERS_MAX: usize = 1_000_000;
+
+/// Dead letters of one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadGroup {
+    /// The stage that gave up.
+    pub stage: String,
+    /// The kind of failure.
+    pub kind: String,
+    /// What they have in common.
+    pub cause: String,
+    /// What a person should do.
+    pub advice: &'static str,
+    /// Their numbers.
+    pub numbers: Vec<String>,
+}
+
+/// Everything that was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Completed orders in WDT.
+    pub orders: usize,
+    /// Documents in Kingdee by status.
+    pub by_status: BTreeMap<String, usize>,
+    /// Distinct documents in Kingdee.
+    pub documents: usize,
+    /// Dead letters, grouped.
+    pub dead: Vec<DeadGroup>,
+    /// Orders that are nowhere.
+    pub lost: Vec<String>,
+    /// Numbers with more than one document.
+    pub duplicated: Vec<String>,
+    /// Documents that don't say what their orders say, and how they differ.
+    pub different: Vec<String>,
+    /// Documents without an order, and numbers that are in Kingdee and dead at once.
+    pub unexpected: Vec<String>,
+}
+
+/// How many messages wait in the queues of a scheme.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Windows to be read.
+    pub extract: u32,
+    /// Orders to be mapped.
+    pub transform: u32,
+    /// Models to be posted.
+    pub load: u32,
+    /// In retry tiers.
+    pub retry: u32,
+    /// Dead letters of all stages.
+    pub dead: u32,
+}
+
+/// Reads the depths of a scheme's queues.
+pub async fn waiting(inspector: &Inspector, scheme: &str, shards: u32) -> Result<Waiting> {
+    let mut waiting = Waiting::default();
+    for stage in StageName::ALL {
+        for route in Route::all(stage, scheme, shards) {
+            let ready = inspector.depth(&route.queue()).await?.map_or(0, |depth| depth.ready);
+            match stage {
+                StageName::Extract => waiting.extract += ready,
+                StageName::Transform => waiting.transform += ready,
+                StageName::Load => waiting.load += ready,
+            }
+        }
+        let dead = Route::new(stage, scheme).dead_queue();
+        waiting.dead += inspector.depth(&dead).await?.map_or(0, |depth| depth.ready);
+    }
+    for tier in RETRY_TIERS {
+        waiting.retry += inspector.depth(tier.queue).await?.map_or(0, |depth| depth.ready);
+    }
+    Ok(waiting)
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn decimal(text: &str) -> Option<Decimal> {
+    Decimal::from_str_exact(text.trim()).ok()
+}
+
+impl Account {
+    /// Takes the account of one scheme.
+    pub async fn take(sandbox: &Sandbox, amqp_url: &str, scheme: &str) -> Result<Self> {
+        let mut account = Account::default();
+        account.read_dead_letters(amqp_url, scheme).await?;
+        let documents = sandbox.documents().await?;
+        let orders = sandbox.orders().await?;
+        account.compare(&orders, &documents)?;
+        Ok(account)
+    }
+
+    /// Dead letters, all groups together.
+    pub fn dead_letters(&self) -> usize {
+        self.dead.iter().map(|group| group.numbers.len()).sum()
+    }
+
+    /// Nothing lost, nothing twice, nothing wrong, and everything either in Kingdee or explained.
+    pub fn is_sound(&self) -> bool {
+        let wrong = [&self.lost, &self.duplicated, &self.different, &self.unexpected];
+        wrong.iter().all(|list| list.is_empty()) && self.documents + self.dead_letters() == self.orders
+    }
+
+    /// The closing line.
+    pub fn line(&self, label: &str) -> String {
+        format!(
+            "{label}: {} orders, {} documents, {} dead letters, {} lost, {} duplicated, {} different",
+            self.orders,
+            self.documents,
+            self.dead_letters(),
+            self.lost.len(),
+            self.duplicated.len(),
+            self.different.len()
+        )
+    }
+
+    /// The account as a report for people.
+    pub fn report(&self) -> String {
+        let mut report = String::new();
+        // Writing to a String can't fail.
+        let _ = writeln!(report, "in WDT       {:>6} completed orders", self.orders);
+        for (status, count) in &self.by_status {
+            let meaning = match status.as_str() {
+                "Z" => "drafts (暂存)",
+                "A" => "saved (创建)",
+                "B" => "submitted (审核中)",
+                "C" => "audited (已审核)",
+                "D" => "reopened (重新审核)",
+                _ => "of an unknown status",
+            };
+            let _ = writeln!(report, "in Kingdee   {count:>6} {meaning}");
+        }
+        let _ = writeln!(report, "dead letters {:>6}, by cause:", self.dead_letters());
+        for group in &self.dead {
+            let _ = writeln!(
+                report,
+                "  {:>4} × {} / {}: {}",
+                group.numbers.len(),
+                group.stage,
+                group.kind,
+                group.cause
+            );
+            let _ = writeln!(report, "         e.g. {}", group.numbers.first().map_or("", String::as_str));
+            let _ = writeln!(report, "         to do: {}", group.advice);
+        }
+        for (name, list) in [
+            ("lost", &self.lost),
+            ("duplicated", &self.duplicated),
+            ("different", &self.different),
+            ("unexpected", &self.unexpected),
+        ] {
+            for entry in list.iter().take(20) {
+                let _ = writeln!(report, "{name}: {entry}");
+            }
+        }
+        report
+    }
+
+    async fn read_dead_letters(&mut self, amqp_url: &str, scheme: &str) -> Result<()> {
+        let inspector = Inspector::open(&BrokerConfig::for_url(amqp_url, "account")).await?;
+        let mut groups: BTreeMap<(String, String, String), DeadGroup> = BTreeMap::new();
+        for stage in StageName::ALL {
+            let queue = Route::new(stage, scheme).dead_queue();
+            for letter in inspector.browse(&queue, LETTERS_MAX).await? {
+                let (kind, cause) = (letter.failure.kind, letter.failure.cause());
+                let key = (stage.as_str().to_owned(), kind.as_str().to_owned(), cause.clone());
+                let group = groups.entry(key).or_insert_with(|| DeadGroup {
+                    stage: stage.as_str().to_owned(),
+                    kind: kind.as_str().to_owned(),
+                    cause,
+                    advice: kind.advice(),
+                    numbers: Vec::new(),
+                });
+                let number = letter.work.source_number.unwrap_or(letter.work.key.number);
+                group.numbers.push(number);
+            }
+        }
+        inspector.close().await;
+        self.dead = groups.into_values().collect();
+        self.dead.sort_by_key(|group| std::cmp::Reverse(group.numbers.len()));
+        Ok(())
+    }
+
+    fn compare(&mut self, orders: &Value, documents: &Value) -> Result<()> {
+        let mut posted: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+        for document in documents.as_array().context("the sandbox gave no list of documents")? {
+            *self.by_status.entry(text(document, "status").to_owned()).or_default() += 1;
+            posted.entry(text(document, "FBillNo")).or_default().push(document);
+        }
+        self.documents = posted.len();
+        let dead: BTreeSet<String> =
+            self.dead.iter().flat_map(|group| group.numbers.iter().cloned()).collect();
+        let mut known = BTreeSet::new();
+        for order in orders.as_array().context("the sandbox gave no list of orders")? {
+            if text(order, "status") != COMPLETED {
+                continue;
+            }
+            self.orders += 1;
+            let number = text(order, "order_no");
+            known.insert(number);
+            match posted.get(number).map_or(&[][..], Vec::as_slice) {
+                [] if dead.contains(number) => {}
+                [] => self.lost.push(number.to_owned()),
+                [document] => {
+                    if let Some(difference) = difference(order, document) {
+                        self.different.push(format!("{number}: {difference}"));
+                    }
+                    if dead.contains(number) {
+                        self.unexpected.push(format!("{number} is in Kingdee and a dead letter"));
+                    }
+                }
+                many => self.duplicated.push(format!("{number} ({} documents)", many.len())),
+            }
+        }
+        let strangers = posted.keys().filter(|number| !known.contains(*number));
+        self.unexpected.extend(strangers.map(|number| format!("{number} is in Kingdee without an order")));
+        let count = self.dead_letters();
+        if count != dead.len() {
+            self.unexpected.push(format!("{count} dead letters for {} numbers", dead.len()));
+        }
+        Ok(())
+    }
+}
+
+/// How a document differs from its order: supplier, lines, materials, quantities and prices as decimals.
+fn difference(order: &Value, document: &Value) -> Option<String> {
+    let (ours, theirs) = (text(order, "provider_no"), text(document, "supplier"));
+    if ours != theirs {
+        return Some(format!("supplier {theirs} instead of {ours}"));
+    }
+    if text(document, "status") != "C" {
+        return Some(format!("status {} instead of C", text(document, "status")));
+    }
+    let (ours, theirs) = (list(order, "lines"), list(document, "lines"));
+    if ours.len() != theirs.len() {
+        return Some(format!("{} lines instead of {}", theirs.len(), ours.len()));
+    }
+    for (n, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        if text(ours, "spec_no") != text(theirs, "material") {
+            return Some(format!(
+                "line {n}: material {} instead of {}",
+                text(theirs, "material"),
+                text(ours, "spec_no")
+            ));
+        }
+        for (name, source, target) in [("quantity", "num", "qty"), ("price", "tax_price", "tax_price")] {
+            let (source, target) = (decimal(text(ours, source)), decimal(text(theirs, target)));
+            if source.is_none() || source != target {
+                return Some(format!("line {n}: {name} {target:?} instead of {source:?}"));
+            }
+        }
+        let rate = decimal(text(ours, "tax")).map(|rate| (rate * Decimal::ONE_HUNDRED).normalize());
+        if rate != decimal(text(theirs, "tax_rate")).map(|rate| rate.normalize()) {
+            return Some(format!(
+                "line {n}: tax rate {} for {}",
+                text(theirs, "tax_rate"),
+                text(ours, "tax")
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn order(number: &str, price: &str) -> Value {
+        json!({"order_no": number, "status": "80", "provider_no": "G1",
+               "lines": [{"spec_no": "S1", "num": "2.50", "tax_price": price, "tax": "0.13"}]})
+    }
+
+    fn document(number: &str, price: &str) -> Value {
+        json!({"FBillNo": number, "status": "C", "supplier": "G1",
+               "lines": [{"material": "S1", "qty": "2.5", "tax_price": price, "tax_rate": "13"}]})
+    }
+
+    #[test]
+    fn the_account_finds_every_kind_of_fault() {
+        let orders = json!([order("RK1", "1.10"), order("RK2", "2"), order("RK3", "3"), order("RK4", "4")]);
+        let documents = json!([
+            document("RK1", "1.1"),
+            document("RK2", "2.00000001"),
+            document("RK3", "3"),
+            document("RK3", "3"),
+            document("RK9", "9")
+        ]);
+        let mut account = Account::default();
+        account.compare(&orders, &documents).unwrap();
+        assert_eq!(account.lost, ["RK4"]);
+        assert_eq!(account.duplicated.len(), 1);
+        assert_eq!(account.different.len(), 1);
+        assert_eq!(account.unexpected.len(), 1);
+        assert!(!account.is_sound());
+        let mut sound = Account::default();
+        sound.compare(&json!([order("RK1", "1.10")]), &json!([document("RK1", "1.1")])).unwrap();
+        assert!(sound.is_sound(), "{}", sound.report());
+    }
+}

@@ -1,0 +1,167 @@
+//! The real workers, a real RabbitMQ and the sandbox: every order ends in Kingdee once, or as an explained dead letter.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod faults;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::{
+    account::Account,
+    lab::{Sandbox, SandboxOptions, shared_broker, wait_until},
+    pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker, metric},
+};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(150);
+const FROM: &str = "2026-08-01T00:00:00+08:00";
+
+/// A sandbox with orders of two hours in August, of which some can't be posted.
+async fn sandbox(orders: u32, unpostable: u32, more: &[&str]) -> Result<Sandbox> {
+    let options = SandboxOptions {
+        orders,
+        unpostable,
+        seed: 7,
+        from: Some(FROM.into()),
+        spread: Some("2h".into()),
+        args: more.iter().map(|arg| (*arg).to_owned()).collect(),
+    };
+    Sandbox::start(options).await
+}
+
+/// Windows of a month, so that the time since August costs few of them, and a first one that holds all orders would
+/// be too few: the orders' own day is cut finer by its documents.
+fn tempo() -> Tempo {
+    Tempo { start: FROM.into(), width: "30d".into(), settle: "5s".into() }
+}
+
+async fn pipeline(name: &str, sandbox: &Sandbox) -> Result<Pipeline> {
+    let url = shared_broker().await?.vhost(name).await?;
+    Pipeline::new(url, Schemes::at(&tempo())?, sandbox)
+}
+
+async fn sound(pipeline: &Pipeline, sandbox: &Sandbox, orders: u32, dead: u32) -> Result<Account> {
+    pipeline.wait_done(sandbox, u64::from(orders - dead), dead, DEADLINE).await?;
+    let account = Account::take(sandbox, &pipeline.amqp_url, SCHEME).await?;
+    assert!(account.is_sound(), "{}\n{}", account.line("unsound"), account.report());
+    assert_eq!(account.orders, orders as usize);
+    assert_eq!(account.dead_letters(), dead as usize, "{}", account.report());
+    Ok(account)
+}
+
+/// Tells a worker to stop and expects a clean end within its deadline.
+async fn stop(worker: Worker) -> Result<String> {
+    worker.process.term()?;
+    let status = worker.process.wait(SOON).await?;
+    assert_eq!(status.code(), Some(0), "{}", worker.process.log_tail());
+    Ok(worker.process.output())
+}
+
+#[tokio::test]
+async fn every_order_is_in_kingdee_once_or_an_explained_dead_letter() -> Result<()> {
+    let sandbox = sandbox(150, 12, &[]).await?;
+    let pipeline = pipeline("pipe-plain", &sandbox).await?;
+    let workers = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
+    let account = sound(&pipeline, &sandbox, 150, 12).await?;
+    let count =
+        |kind: &str| account.dead.iter().filter(|g| g.kind == kind).map(|g| g.numbers.len()).sum::<usize>();
+    assert_eq!((count("base-data"), count("unmappable")), (8, 4), "{}", account.report());
+    let [extractor, transformer, loader] = workers;
+    let text = pipeline.metrics(&loader).await?;
+    let done = metric(&text, "kingpost_verdicts_total", &["verdict=\"done\""]);
+    assert!((done - 138.0).abs() < 0.5, "the loader counted {done} documents");
+    for worker in [extractor, transformer, loader] {
+        let output = stop(worker).await?;
+        for secret in ["marker", sandbox.setting("KINGDEE_APP_SECRET")?, sandbox.setting("WDT_APP_SECRET")?] {
+            assert!(!output.contains(secret), "a secret is in a log");
+        }
+        assert!(!output.contains("details_list") && !output.contains("FInStockEntry"), "a body is in a log");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_direct_gateway_and_a_login_session_give_the_same_account() -> Result<()> {
+    let sandbox = sandbox(60, 12, &[]).await?;
+    let pipeline = pipeline("pipe-direct", &sandbox).await?;
+    let url = format!("http://{}/openapi", sandbox.address());
+    let direct = [("WDT_TRANSPORT", "direct"), ("WDT_URL", url.as_str())];
+    let _extractor = pipeline.start_with("extractor", &direct)?;
+    let _transformer = pipeline.start("transformer")?;
+    let loader = pipeline.start_with("loader", &[("KINGDEE_AUTH", "login-by-sign")])?;
+    sound(&pipeline, &sandbox, 60, 12).await?;
+    stop(loader).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_workers_of_each_kind_give_the_same_account() -> Result<()> {
+    let sandbox = sandbox(200, 12, &[]).await?;
+    let pipeline = pipeline("pipe-many", &sandbox).await?;
+    let mut workers = Vec::new();
+    for stage in ["extractor", "extractor", "transformer", "transformer", "transformer", "loader", "loader"] {
+        workers.push(pipeline.start(stage)?);
+    }
+    sound(&pipeline, &sandbox, 200, 12).await?;
+    for worker in workers {
+        stop(worker).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_told_to_stop_in_mid_run_changes_nothing_in_the_account() -> Result<()> {
+    let sandbox = sandbox(200, 12, &["--kingdee-latency", "60"]).await?;
+    let pipeline = pipeline("pipe-term", &sandbox).await?;
+    let first = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
+    wait_until(SOON, "the first documents", async || documents(&sandbox).await > 5).await?;
+    for worker in first {
+        stop(worker).await?;
+    }
+    assert!(documents(&sandbox).await < 180, "the run was over before it was interrupted: nothing is shown");
+    let second = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
+    sound(&pipeline, &sandbox, 200, 12).await?;
+    for worker in second {
+        stop(worker).await?;
+    }
+    assert_eq!(posts(&sandbox).await?, 188, "a clean stop makes nobody post twice or ask Kingdee in vain");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_killed_in_mid_run_loses_and_doubles_nothing() -> Result<()> {
+    let sandbox = sandbox(200, 12, &["--kingdee-latency", "60"]).await?;
+    let pipeline = pipeline("pipe-kill", &sandbox).await?;
+    for stage in ["loader", "transformer", "extractor", "loader"] {
+        let workers =
+            [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
+        let before = documents(&sandbox).await;
+        let _ =
+            wait_until(Duration::from_secs(8), "progress", async || documents(&sandbox).await > before + 10)
+                .await;
+        for (worker, name) in workers.into_iter().zip(["extractor", "transformer", "loader"]) {
+            if name == stage {
+                worker.process.kill();
+            } else {
+                stop(worker).await?;
+            }
+        }
+    }
+    let _rest = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
+    sound(&pipeline, &sandbox, 200, 12).await?;
+    Ok(())
+}
+
+async fn documents(sandbox: &Sandbox) -> u64 {
+    let summary = sandbox.summary().await.unwrap_or_default();
+    summary.get("documents").and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// How many documents were saved, over all commits.
+async fn posts(sandbox: &Sandbox) -> Result<usize> {
+    let ledger = sandbox.ledger().await?;
+    let commits = ledger.as_array().context("the ledger is no list")?;
+    Ok(commits.iter().filter(|commit| commit.get("step").and_then(Value::as_str) == Some("saved")).count())
+}
