@@ -138,10 +138,9 @@ async fn print_stage(pipeline: &Pipeline, worker: &Worker, stage: &str) -> Resul
     let seconds = metric(&text, "kingpost_stage_seconds_sum", &[&label]);
     let batches = metric(&text, "kingpost_stage_seconds_count", &[&label]);
     let works = metric(&text, "kingpost_batch_works_sum", &[&label]);
-    let cpu = metric(&text, "process_cpu_seconds_total", &[]);
     let memory = metric(&text, "process_resident_memory_bytes", &[]) / 1_048_576.0;
     println!(
-        "{stage:<12} {works:>6.0} messages in {batches:.0} batches, {seconds:.2} s of work, {cpu:.2} s CPU, {memory:.0} MiB"
+        "{stage:<12} {works:>6.0} messages in {batches:.0} batches, {seconds:.2} s of work, {memory:.0} MiB"
     );
     Ok(())
 }

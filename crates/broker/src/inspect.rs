@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kingpost_model::{FailureRecord, Work};
 use lapin::{
-    Connection, ErrorKind,
+    Channel, Connection, ErrorKind,
     options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::FieldTable,
@@ -39,9 +39,20 @@ pub struct DeadLetter {
 
 /// A connection that only looks.
 pub struct Inspector {
-    connection: Connection,
+    config: BrokerConfig,
+    session: tokio::sync::Mutex<Session>,
     timeout: Duration,
 }
+
+struct Session {
+    connection: Connection,
+    /// Kept for the next question; asking about a queue that doesn't exist closes it.
+    channel: Option<Channel>,
+    broken: usize,
+}
+
+/// The client keeps the number of a channel that the server closed, and there are 2,047 of them.
+const BROKEN_CHANNELS_MAX: usize = 500;
 
 impl Inspector {
     /// Connects.
@@ -49,7 +60,9 @@ impl Inspector {
     /// # Errors
     /// [`ConnectError`] when the broker can't be reached or refuses.
     pub async fn open(config: &BrokerConfig) -> Result<Self, ConnectError> {
-        Ok(Inspector { connection: open(config, Role::Inspect).await?, timeout: config.confirm_timeout })
+        let connection = open(config, Role::Inspect).await?;
+        let session = tokio::sync::Mutex::new(Session { connection, channel: None, broken: 0 });
+        Ok(Inspector { config: config.clone(), session, timeout: config.confirm_timeout })
     }
 
     /// The depth of a queue; nothing when there is no such queue.
@@ -58,16 +71,25 @@ impl Inspector {
     /// [`ConnectError`] when the broker doesn't answer or refuses.
     pub async fn depth(&self, queue: &str) -> Result<Option<QueueDepth>, ConnectError> {
         let ask = async {
-            let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+            let mut session = self.session.lock().await;
+            if session.broken > BROKEN_CHANNELS_MAX || !session.connection.status().connected() {
+                let connection = open(&self.config, Role::Inspect).await?;
+                *session = Session { connection, channel: None, broken: 0 };
+            }
+            let channel = match session.channel.take() {
+                Some(channel) => channel,
+                None => session.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?,
+            };
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             match channel.queue_declare(short(queue)?, options, FieldTable::default()).await {
                 Ok(queue) => {
-                    let depth =
-                        QueueDepth { ready: queue.message_count(), consumers: queue.consumer_count() };
-                    let _ = channel.close(200, "read".into()).await;
-                    Ok(Some(depth))
+                    session.channel = Some(channel);
+                    Ok(Some(QueueDepth { ready: queue.message_count(), consumers: queue.consumer_count() }))
                 }
-                Err(error) if is_not_found(&error) => Ok(None),
+                Err(error) if is_not_found(&error) => {
+                    session.broken += 1;
+                    Ok(None)
+                }
                 Err(error) => Err(ConnectError::of(&error)),
             }
         };
@@ -90,7 +112,8 @@ impl Inspector {
         if wanted == 0 {
             return Ok(letters);
         }
-        let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+        let channel = self.session.lock().await.connection.create_channel().await;
+        let channel = channel.map_err(|e| ConnectError::of(&e))?;
         let prefetch = u16::try_from(wanted).unwrap_or(0);
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|e| ConnectError::of(&e))?;
         let options = BasicConsumeOptions::default();
@@ -116,7 +139,8 @@ impl Inspector {
 
     /// Closes the connection.
     pub async fn close(self) {
-        let _ = tokio::time::timeout(self.timeout, self.connection.close(200, "read".into())).await;
+        let connection = self.session.into_inner().connection;
+        let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
     }
 }
 

@@ -66,7 +66,12 @@ impl Mapping {
     ///
     /// [`Rejection::Malformed`] if the bytes are no JSON object, [`Rejection::Unmappable`] with every field that has
     /// no value. `out` is then as it was.
-    pub fn apply(&self, document: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<Outcome, Rejection> {
+    pub fn apply(
+        &self,
+        document: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Result<Outcome, Rejection> {
         let text = std::str::from_utf8(document)
             .map_err(|error| malformed(document, error.valid_up_to(), "document is not UTF-8".to_owned()))?;
         read(&self.plan, text, &mut scratch.source)

@@ -17,7 +17,10 @@ pub(crate) enum Step {
     Comma,
     Rule(Box<Rule>),
     /// A field that is left out if something in it is nothing.
-    Optional { steps: Box<[Step]>, drop_empty: bool },
+    Optional {
+        steps: Box<[Step]>,
+        drop_empty: bool,
+    },
     Each(Box<Each>),
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn options(
     let mut options = Vec::new();
     for entry in entries(tree, "target.options", findings).unwrap_or_default() {
         let Some((name, holds)) = OPTIONS.iter().find(|(name, _)| *name == entry.key) else {
-            let known: Vec<&str> = OPTIONS.iter().map(|(name, _)| *name).filter(|name| *name != "Model").collect();
+            let known: Vec<&str> =
+                OPTIONS.iter().map(|(name, _)| *name).filter(|name| *name != "Model").collect();
             findings.note(
                 entry.at,
                 format!("unknown option `{}`", entry.key),
@@ -86,7 +87,9 @@ fn json(entry: &Entry, holds: Holds, findings: &mut Findings) -> Option<String> 
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (found, remedy) = match (&entry.value.value, holds) {
         (Value::Scalar(scalar), Holds::Bool) => match scalar.meaning() {
-            Meaning::Bool(value) => (Some(value.to_string()), "write true or false, without quotes".to_owned()),
+            Meaning::Bool(value) => {
+                (Some(value.to_string()), "write true or false, without quotes".to_owned())
+            }
             _ => (None, "write true or false, without quotes".to_owned()),
         },
         (Value::Scalar(scalar), Holds::Count(most)) => match scalar.meaning() {
@@ -151,10 +154,9 @@ fn check_danger(entry: &Entry, json: &str, findings: &mut Findings) {
             "`NumberSearch: false` looks base data up by name",
             "write true: the model's codes ({ FNumber: … }) are numbers",
         ),
-        ("NeedUpDateFields", json) if json != "[]" => (
-            "`NeedUpDateFields` drops every other field of a new document",
-            "write [], or leave it out",
-        ),
+        ("NeedUpDateFields", json) if json != "[]" => {
+            ("`NeedUpDateFields` drops every other field of a new document", "write [], or leave it out")
+        }
         _ => return,
     };
     findings.note(entry.value.at, what, remedy);

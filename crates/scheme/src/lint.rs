@@ -47,7 +47,8 @@ pub(crate) fn kingdee(model: &[Field], form: &str, findings: &mut Findings) {
             && money > lines
         {
             let what = format!("`{finance}` stands after `{}`", form.entry);
-            let remedy = format!("move it before `{}`: prices are computed with its currency and tax", form.entry);
+            let remedy =
+                format!("move it before `{}`: prices are computed with its currency and tax", form.entry);
             note(model, money, what, remedy, findings);
         }
         nested(model, finance, form.entry, findings);

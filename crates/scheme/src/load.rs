@@ -37,7 +37,7 @@ pub fn load_dir(folder: &Path) -> Result<Vec<Scheme>, Problems> {
     files.sort();
     let mut schemes = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
-    for file in files.iter().filter(|file| !is_hidden(file) && file.is_file()) {
+    for file in files.iter().filter(|file| !is_hidden(file) && !file.is_dir()) {
         let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         match extension {
             "yaml" => match load_file(file) {
@@ -46,7 +46,11 @@ pub fn load_dir(folder: &Path) -> Result<Vec<Scheme>, Problems> {
             },
             "yml" | "YAML" | "YML" => {
                 let remedy = format!("rename it to {}", file.with_extension("yaml").display());
-                problems.push(Problem::of_file(file, "a scheme file whose name doesn't end in .yaml", remedy));
+                problems.push(Problem::of_file(
+                    file,
+                    "a scheme file whose name doesn't end in .yaml",
+                    remedy,
+                ));
             }
             _ => {}
         }
@@ -94,7 +98,8 @@ fn scheme(tree: &Tree, file: &Path, findings: &mut Findings) -> Option<Scheme> {
     let name = name(&section, file, findings);
     let title = section.need("title", "title: 采购入库 → 采购入库单", findings);
     let title = title.and_then(|tree| text(tree, "title", findings));
-    let account = section.or("account", None, findings, |tree, _, findings| account(tree, findings).map(Some));
+    let account =
+        section.or("account", None, findings, |tree, _, findings| account(tree, findings).map(Some));
     let source = match section.need("source", "source: { system: wdt, … }", findings) {
         Some(tree) => source::read(tree, findings),
         None => Source::default(),
@@ -132,9 +137,10 @@ fn spec(
     let (tables, tables_whole) =
         section.get("tables").map_or((BTreeMap::new(), true), |tree| table::read(tree, file, findings));
     let filter = section.get("filter").and_then(|tree| filter(tree, findings));
-    let tree = section.need("model", "model: with the fields of the target document", findings);
+    let tree = section.need("model", "model: { FBillNo: \"{{ order_no }}\", … }", findings);
     let mut model = tree.map(|tree| model::read(tree, &switches, findings)).unwrap_or_default();
-    if target.spec.as_ref().is_some_and(|spec| spec.system == TargetSystem::Kingdee) || target.form.is_some() {
+    if target.spec.as_ref().is_some_and(|spec| spec.system == TargetSystem::Kingdee) || target.form.is_some()
+    {
         lint::kingdee(&model, target.form.as_deref().unwrap_or_default(), findings);
     }
     let mut outputs = Vec::new();
@@ -156,8 +162,13 @@ fn compile(spec: &Spec, findings: &mut Findings) -> Option<Mapping> {
     match Mapping::compile(spec) {
         Ok(mapping) => Some(mapping),
         Err(problems) => {
+            let places: Vec<Position> = problems.iter().map(|problem| problem.at).collect();
             for problem in problems {
-                findings.note(problem.at, problem.what, problem.remedy);
+                // The key is a field's own rule; what is wrong with it is said once, of the field.
+                let twice = places.iter().filter(|at| **at == problem.at).count() > 1;
+                if !(twice && problem.what.starts_with("outputs.key: ")) {
+                    findings.note(problem.at, problem.what, problem.remedy);
+                }
             }
             None
         }
@@ -221,8 +232,12 @@ fn key_rule(at: Position, name: &str, model: &[Field], findings: &mut Findings) 
         }
         Some(field) if field.optional => "may be left out",
         Some(field) if !field.enabled => "is switched off",
+        // What can't be read has been noted already.
+        Some(field) if findings.within(field.at.line..=field.at.line) => return None,
         Some(field) => match &field.value {
-            Node::Text(rule) if rule.text.starts_with('=') || rule.text.contains("{{") => return Some(rule.clone()),
+            Node::Text(rule) if rule.text.trim_start().starts_with('=') || rule.text.contains("{{") => {
+                return Some(rule.clone());
+            }
             Node::Text(_) | Node::Number(_) | Node::Bool(_) | Node::Null => "is the same for every document",
             _ => "is no text",
         },

@@ -75,7 +75,11 @@ impl Reader<'_, '_> {
             let same = |field: &&Field| field.enabled && enabled && field.key.eq_ignore_ascii_case(key.name);
             if let Some(first) = fields.iter().find(same) {
                 let what = format!("`{}` is written twice, first on line {}", key.name, first.at.line);
-                self.findings.note(entry.at, what, "keep one; of two variants with switches only one may be on");
+                self.findings.note(
+                    entry.at,
+                    what,
+                    "keep one; of two variants with switches only one may be on",
+                );
                 continue;
             }
             fields.push(Field {
@@ -112,7 +116,8 @@ impl Reader<'_, '_> {
         };
         let good = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if name.is_empty() || !name.chars().all(good) {
-            let remedy = "write NAME or NAME?, with `when SWITCH` or `when not SWITCH` after it if it can be off";
+            let remedy =
+                "write NAME or NAME?, with `when SWITCH` or `when not SWITCH` after it if it can be off";
             self.findings.note(entry.at, format!("`{}` is no key of a model", entry.key), remedy);
             return None;
         }
@@ -144,7 +149,11 @@ impl Reader<'_, '_> {
             return Some(Text { text: text.to_owned(), at: scalar.at });
         }
         let remedy = "write the bare name of the source's array, as in `each: details_list`";
-        self.findings.note(each.value.at, format!("`each` is {}, not an array's name", each.value.kind()), remedy);
+        self.findings.note(
+            each.value.at,
+            format!("`each` is {}, not an array's name", each.value.kind()),
+            remedy,
+        );
         None
     }
 

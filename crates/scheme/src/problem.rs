@@ -1,4 +1,5 @@
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use kingpost_mapping::spec::Position;
@@ -163,13 +164,27 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn new(file: &Path, text: &str) -> Self {
-        Findings { file: file.to_owned(), lines: text.lines().map(str::to_owned).collect(), found: Vec::new() }
+        Findings {
+            file: file.to_owned(),
+            lines: text.lines().map(str::to_owned).collect(),
+            found: Vec::new(),
+        }
     }
 
     pub(crate) fn note(&mut self, at: Position, what: impl Into<String>, remedy: impl Into<String>) {
         let index = usize::try_from(at.line).unwrap_or_default().checked_sub(1);
         let line = index.and_then(|index| self.lines.get(index)).cloned();
-        self.found.push(Problem { file: self.file.clone(), at, what: what.into(), remedy: remedy.into(), line });
+        // A line further down in a block of text is known without its column.
+        let indent = line.as_deref().map_or(0, |line| line.chars().take_while(|c| c.is_whitespace()).count());
+        let column = if at.column > 0 { at.column } else { u32::try_from(indent + 1).unwrap_or(1) };
+        let at = Position { column, ..at };
+        self.found.push(Problem {
+            file: self.file.clone(),
+            at,
+            what: what.into(),
+            remedy: remedy.into(),
+            line,
+        });
     }
 
     /// Takes over the problems of another file.
@@ -183,6 +198,18 @@ impl Findings {
 
     pub(crate) fn len(&self) -> usize {
         self.found.len()
+    }
+
+    /// Whether something was noted between two lines.
+    pub(crate) fn within(&self, lines: RangeInclusive<u32>) -> bool {
+        self.found.iter().any(|problem| problem.file == self.file && lines.contains(&problem.at.line))
+    }
+
+    /// The first line from a place on that isn't blank, which is where a reader that skips blank lines really stands.
+    pub(crate) fn first_written(&self, at: Position) -> Position {
+        let line = usize::try_from(at.line).unwrap_or_default();
+        let blank = self.lines.iter().skip(line.saturating_sub(1)).take_while(|line| line.trim().is_empty());
+        Position { line: at.line.saturating_add(u32::try_from(blank.count()).unwrap_or_default()), ..at }
     }
 
     pub(crate) fn into_list(self) -> Vec<Problem> {

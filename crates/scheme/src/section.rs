@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kingpost_mapping::spec::Position;
 
-use crate::nearest::suggestion;
+use crate::nearest::{nearest, suggestion};
 use crate::problem::Findings;
 use crate::yaml::{Entry, Meaning, Tree, Value};
 
@@ -15,6 +15,7 @@ pub(crate) struct Section<'a> {
     path: &'static str,
     at: Position,
     entries: &'a [Entry],
+    known: &'a [&'static str],
 }
 
 impl<'a> Section<'a> {
@@ -22,7 +23,7 @@ impl<'a> Section<'a> {
     pub(crate) fn open(
         tree: &'a Tree,
         path: &'static str,
-        known: &[&str],
+        known: &'a [&'static str],
         findings: &mut Findings,
     ) -> Option<Self> {
         let entries = entries(tree, if path.is_empty() { "a scheme" } else { path }, findings)?;
@@ -34,7 +35,7 @@ impl<'a> Section<'a> {
                 suggestion(&entry.key, known),
             );
         }
-        Some(Section { path, at: tree.at, entries })
+        Some(Section { path, at: tree.at, entries, known })
     }
 
     pub(crate) fn entry(&self, key: &str) -> Option<&'a Entry> {
@@ -48,7 +49,11 @@ impl<'a> Section<'a> {
     /// A value that must be there; `example` is the line to write.
     pub(crate) fn need(&self, key: &str, example: &str, findings: &mut Findings) -> Option<&'a Tree> {
         let found = self.get(key);
-        if found.is_none() {
+        // A misspelt key has been noted as unknown.
+        let misspelt = |entry: &Entry| {
+            !self.known.contains(&entry.key.as_str()) && nearest(&entry.key, self.known) == Some(key)
+        };
+        if found.is_none() && !self.entries.iter().any(misspelt) {
             findings.note(self.at, format!("`{}` is missing", self.name(key)), format!("write `{example}`"));
         }
         found

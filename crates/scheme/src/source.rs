@@ -25,6 +25,7 @@ pub(crate) struct Source {
 }
 
 const KEYS: [&str; 7] = ["system", "method", "params", "key", "page_size", "document", "window"];
+const WINDOW_KEYS: [&str; 5] = ["start", "width", "lag", "overlap", "every"];
 const METHOD: &str = "method: wdt.wms.stockin.purchase.querywithdetail";
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,8 +35,7 @@ pub(crate) fn read(tree: &Tree, findings: &mut Findings) -> Source {
     let mut source = Source::default();
     let Some(section) = Section::open(tree, "source", &KEYS, findings) else { return source };
     let system = section.need("system", "system: wdt", findings);
-    let system =
-        system.and_then(|tree| word(tree, "source.system", &[("wdt", SourceSystem::Wdt)], findings));
+    let system = system.and_then(|tree| word(tree, "source.system", &[("wdt", SourceSystem::Wdt)], findings));
     let method = section.need("method", METHOD, findings).and_then(|tree| method(tree, findings));
     let known = method.as_ref().map(|(_, known)| *known);
     let params = section.or("params", Vec::new(), findings, |tree, _, findings| {
@@ -95,7 +95,11 @@ fn params(
         let name = entry.key.as_str();
         if matches!(name, "start_time" | "end_time") {
             let remedy = format!("remove `{name}`; set `source.window` instead");
-            findings.note(entry.at, format!("`{name}` is the window's, not a criterion of the scheme"), remedy);
+            findings.note(
+                entry.at,
+                format!("`{name}` is the window's, not a criterion of the scheme"),
+                remedy,
+            );
             continue;
         }
         let known = method.map_or(&[][..], |method| method.criteria);
@@ -104,7 +108,8 @@ fn params(
             continue;
         }
         // An empty text leaves the criterion out, so that a scheme can show all of them.
-        if matches!(&entry.value.value, Value::Scalar(scalar) if scalar.text.is_empty() && !scalar.is_missing()) {
+        if matches!(&entry.value.value, Value::Scalar(scalar) if scalar.text.is_empty() && !scalar.is_missing())
+        {
             continue;
         }
         let Some(value) = text(&entry.value, &format!("source.params.{name}"), findings) else { continue };
@@ -161,8 +166,7 @@ pub(crate) fn undeclared(at: Position, name: &str, shape: &Shape, findings: &mut
 }
 
 fn window(tree: &Tree, method: Option<&Method>, findings: &mut Findings) -> Option<WindowSpec> {
-    let keys = ["start", "width", "lag", "overlap", "every"];
-    let section = Section::open(tree, "source.window", &keys, findings)?;
+    let section = Section::open(tree, "source.window", &WINDOW_KEYS, findings)?;
     let example = "start: 2026-01-01T00:00:00+08:00";
     let start = section.need("start", example, findings).and_then(|tree| timestamp(tree, findings));
     let widest = method.map_or(MONTH, |method| method.widest);

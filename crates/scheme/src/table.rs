@@ -28,7 +28,11 @@ pub(crate) fn read(tree: &Tree, scheme: &Path, findings: &mut Findings) -> (BTre
         let path = Path::new(&written);
         if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             let what = format!("`{written}` leads out of the folder of the schemes");
-            findings.note(entry.value.at, what, "put the table beside the scheme and write its relative path");
+            findings.note(
+                entry.value.at,
+                what,
+                "put the table beside the scheme and write its relative path",
+            );
             whole = false;
             continue;
         }
@@ -73,8 +77,7 @@ fn parse(file: &Path, bytes: &[u8]) -> (Option<Table>, Vec<Problem>) {
     if !good_head(&head, &mut findings) {
         return (None, findings.into_list());
     }
-    let mut table =
-        Table { columns: head.iter().skip(1).map(str::to_owned).collect(), ..Table::default() };
+    let mut table = Table { columns: head.iter().skip(1).map(str::to_owned).collect(), ..Table::default() };
     let mut lines: HashMap<String, u64> = HashMap::new();
     for row in rows {
         match row {
@@ -90,7 +93,8 @@ fn parse(file: &Path, bytes: &[u8]) -> (Option<Table>, Vec<Problem>) {
 fn good_head(head: &StringRecord, findings: &mut Findings) -> bool {
     let first = Position { line: 1, column: 1 };
     if head.len() < 2 {
-        let remedy = "write the names of the columns in the first row, the key's first: warehouse_no,org,stock";
+        let remedy =
+            "write the names of the columns in the first row, the key's first: warehouse_no,org,stock";
         findings.note(first, "the table has no answer column", remedy);
         return false;
     }
@@ -115,7 +119,7 @@ fn read_row(
     lines: &mut HashMap<String, u64>,
     findings: &mut Findings,
 ) {
-    let place = at(row.position());
+    let place = findings.first_written(at(row.position()));
     if row.len() != head.len() {
         let what = format!("{} values in a table of {} columns", row.len(), head.len());
         findings.note(place, what, "write one value per column; quote a value that holds a comma");

@@ -33,8 +33,8 @@ pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) 
     let mut target = Target::default();
     let Some(section) = Section::open(tree, "target", &KEYS, findings) else { return target };
     let system = section.need("system", "system: kingdee", findings);
-    let system = system
-        .and_then(|tree| word(tree, "target.system", &[("kingdee", TargetSystem::Kingdee)], findings));
+    let system =
+        system.and_then(|tree| word(tree, "target.system", &[("kingdee", TargetSystem::Kingdee)], findings));
     target.form = section.need("form", "form: STK_InStock", findings).and_then(|tree| form(tree, findings));
     let finish = section
         .need("finish", "finish: audit", findings)
@@ -49,9 +49,8 @@ pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) 
     });
     let key = section.need("key", "key: FBillNo", findings);
     target.key = key.and_then(|tree| Some((tree.at, text(tree, "target.key", findings)?)));
-    let write_key = section.or("write_key", None, findings, |tree, _, findings| {
-        write_key(tree, shape, findings).map(Some)
-    });
+    let write_key = section
+        .or("write_key", None, findings, |tree, _, findings| write_key(tree, shape, findings).map(Some));
     let shards =
         section.or("shards", 1, findings, |tree, name, findings| whole(tree, name, 1..=64, findings));
     target.spec = (|| {
@@ -86,9 +85,8 @@ fn batch(tree: Option<&Tree>, findings: &mut Findings) -> Option<BatchSpec> {
     let default = BatchSpec { rows: 20, wait: Duration::from_millis(500), concurrency: 2 };
     let Some(tree) = tree else { return Some(default) };
     let section = Section::open(tree, "target.batch", &["rows", "wait", "concurrency"], findings)?;
-    let rows = section.or("rows", default.rows, findings, |tree, name, findings| {
-        whole(tree, name, 1..=50, findings)
-    });
+    let rows = section
+        .or("rows", default.rows, findings, |tree, name, findings| whole(tree, name, 1..=50, findings));
     let wait = section.or("wait", default.wait, findings, |tree, name, findings| {
         duration(tree, name, Duration::ZERO..=Duration::from_secs(60), findings)
     });

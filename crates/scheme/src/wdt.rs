@@ -27,9 +27,8 @@ impl Method {
         };
         let direct = bare.strip_prefix("wdt.").unwrap_or(bare);
         // One published client asks for other outbound under this name.
-        let direct =
-            if direct == "wms.stockout.other.querywithdetail" { OTHER_OUT } else { direct }.to_ascii_lowercase();
-        METHODS.iter().find(|method| method.direct.eq_ignore_ascii_case(&direct))
+        let direct = if direct == "wms.stockout.other.querywithdetail" { OTHER_OUT } else { direct };
+        METHODS.iter().find(|method| method.direct.eq_ignore_ascii_case(direct))
     }
 
     /// The names of all methods as Qimen spells them, or as the direct gateway does.

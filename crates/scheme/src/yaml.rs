@@ -143,7 +143,11 @@ impl<'t> Reader<'t, '_> {
                 event if first.is_none() => first = Some(self.tree(event, span, 0)?),
                 _ => {
                     let at = position(span.start);
-                    self.findings.note(at, "a second document in one file", "give every scheme a file of its own");
+                    self.findings.note(
+                        at,
+                        "a second document in one file",
+                        "give every scheme a file of its own",
+                    );
                     return Ok(first);
                 }
             }
@@ -161,7 +165,10 @@ impl<'t> Reader<'t, '_> {
                 let plain = style == ScalarStyle::Plain;
                 let quote = u32::from(matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted));
                 let begins = Position { column: at.column + quote, ..at };
-                Value::Scalar(Scalar { text: text.into_owned(), at: begins, plain })
+                // The parser calls a value that isn't there `~`, as if that had been written.
+                let written = !plain || span.start.index() < span.end.index();
+                let text = if written { text.into_owned() } else { String::new() };
+                Value::Scalar(Scalar { text, at: begins, plain })
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.refuse_property(anchor, tag.as_deref(), at);
@@ -172,7 +179,11 @@ impl<'t> Reader<'t, '_> {
                 Value::Map(self.map(depth)?)
             }
             _ => {
-                self.findings.note(at, "an alias", "write the value out here, or make it a constant under `settings`");
+                self.findings.note(
+                    at,
+                    "an alias",
+                    "write the value out here, or make it a constant under `settings`",
+                );
                 let text = String::from("null");
                 Value::Scalar(Scalar { text, at, plain: true })
             }
@@ -234,4 +245,3 @@ fn position(marker: Marker) -> Position {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
     Position { line: number(marker.line()), column: number(marker.col()).saturating_add(1) }
 }
-

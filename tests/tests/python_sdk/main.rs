@@ -77,11 +77,12 @@ async fn the_official_python_sdk_walks_a_document_to_its_audit() -> Result<()> {
     assert_eq!(report["saved"], json!([NUMBER]));
     assert_eq!(report["after_save"], json!([[NUMBER, "A"]]), "created (A) and not yet submitted");
     assert_eq!(report["after_audit"], json!([[NUMBER, "C"]]), "audited (C)");
-    assert!(!report["refusal"].as_str().unwrap_or_default().is_empty(), "no word about the wrong secret");
+    let refusal = report["refusal"].as_str().unwrap_or_default();
+    assert!(refusal.contains("X-Kd-Signature"), "not refused for its signature: {refusal}");
 
     let ledger = sandbox.get(&format!("kingdee/ledger?number={NUMBER}")).await?;
     let commits: Vec<&str> =
-        ledger.as_array().into_iter().flatten().filter_map(|commit| commit["what"].as_str()).collect();
+        ledger.as_array().into_iter().flatten().filter_map(|commit| commit["step"].as_str()).collect();
     assert_eq!(commits, ["saved", "submitted", "audited"], "the ledger: {ledger}");
     assert_eq!(sandbox.documents().await?.as_array().map(Vec::len), Some(1));
     Ok(())

@@ -161,7 +161,11 @@ pub(crate) fn structs(document: &[u8], tables: &Tables, out: &mut Vec<u8>) {
         FDeliveryBill: &order.logistics_no,
         FTakeDeliveryBill: &order.outer_no,
         FInStockFin: Finance { FSettleOrgId: number("100"), FSettleCurrId: number("PRE001") },
-        FInStockEntry: order.details_list.iter().map(|line| entry(line, &order, (org, stock), tables)).collect(),
+        FInStockEntry: order
+            .details_list
+            .iter()
+            .map(|line| entry(line, &order, (org, stock), tables))
+            .collect(),
     };
     serde_json::to_writer(out, &model).unwrap();
 }

@@ -38,10 +38,16 @@ fn measure(lines: usize) {
     type Variant<'v> = (&'static str, Box<dyn FnMut(&mut Vec<u8>) + 'v>);
     let mut variants: [Variant<'_>; 4] = [
         ("structs by hand", Box::new(|out| by_hand::structs(document.as_bytes(), &tables, out))),
-        ("kingpost-mapping", Box::new(|out| drop(declared.apply(document.as_bytes(), &mut scratch, out).unwrap()))),
-        ("kingpost-mapping, fields undeclared", Box::new(|out| {
-            drop(undeclared.apply(document.as_bytes(), &mut other_scratch, out).unwrap());
-        })),
+        (
+            "kingpost-mapping",
+            Box::new(|out| drop(declared.apply(document.as_bytes(), &mut scratch, out).unwrap())),
+        ),
+        (
+            "kingpost-mapping, fields undeclared",
+            Box::new(|out| {
+                drop(undeclared.apply(document.as_bytes(), &mut other_scratch, out).unwrap());
+            }),
+        ),
         ("serde_json::Value by hand", Box::new(|out| by_hand::values(document.as_bytes(), &tables, out))),
     ];
     let mut expected = Vec::new();

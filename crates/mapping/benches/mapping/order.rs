@@ -63,7 +63,10 @@ pub(crate) fn spec(declared: bool) -> Spec {
         shape: declared.then(shape),
         settings: BTreeMap::new(),
         tables: BTreeMap::from([
-            ("stock".to_owned(), table(&["org", "stock"], &[("SH01", &["101", "CK001"]), ("BJ01", &["102", "CK002"])])),
+            (
+                "stock".to_owned(),
+                table(&["org", "stock"], &[("SH01", &["101", "CK001"]), ("BJ01", &["102", "CK002"])]),
+            ),
             ("unit".to_owned(), table(&["code"], &[("盒", &["He"]), ("个", &["Pcs"])])),
         ]),
         utc_offset_seconds: 28_800,

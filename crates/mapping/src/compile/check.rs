@@ -45,9 +45,11 @@ impl Compiler<'_> {
         let user = format!("`{}`", operator.sign());
         let wanted = match operator {
             Operator::And | Operator::Or => Type::Bool,
-            Operator::Add | Operator::Subtract | Operator::Multiply | Operator::Divide | Operator::Remainder => {
-                Type::Decimal
-            }
+            Operator::Add
+            | Operator::Subtract
+            | Operator::Multiply
+            | Operator::Divide
+            | Operator::Remainder => Type::Decimal,
             _ => return self.comparison(operator, left, right, at, cx),
         };
         let left = self.operand(left, wanted, &user, cx);
@@ -85,7 +87,11 @@ impl Compiler<'_> {
             return None;
         }
         let (right, left) = (sides.pop()?, sides.pop()?);
-        Some(Typed { expr: Expr::Compare(operator, Box::new(left), Box::new(right), kind), kind: Type::Bool, at })
+        Some(Typed {
+            expr: Expr::Compare(operator, Box::new(left), Box::new(right), kind),
+            kind: Type::Bool,
+            at,
+        })
     }
 
     /// Makes an expression one of the wanted type.
@@ -147,7 +153,8 @@ impl Compiler<'_> {
             .or_else(|| values.iter().find(known));
         let kind = leader.map_or(Type::Any, |value| value.kind);
         if kind == Type::Any && must_know {
-            let remedy = "say what they are, as in `(a | text) == (b | text)` or with decimal, date, datetime";
+            let remedy =
+                "say what they are, as in `(a | text) == (b | text)` or with decimal, date, datetime";
             self.complain(cx, at, format!("{user} compares values of unknown type"), remedy);
             return None;
         }
@@ -164,13 +171,22 @@ impl Compiler<'_> {
         };
         let least = function.takes.len() - function.optional;
         if arguments.len() < least || (arguments.len() > function.takes.len() && !function.repeats) {
-            let what = format!("{name} is given {} arguments", arguments.len());
-            self.complain(cx, at, what, format!("it is {}; `x | f(y)` counts as f(x, y)", function.signature));
+            let what = match arguments.len() {
+                1 => format!("{name} is given 1 argument"),
+                count => format!("{name} is given {count} arguments"),
+            };
+            self.complain(
+                cx,
+                at,
+                what,
+                format!("it is {}; `x | f(y)` counts as f(x, y)", function.signature),
+            );
             return None;
         }
         if let (Gives::Converted(kind), [argument]) = (function.gives, arguments) {
             let typed = self.expression(argument, cx)?;
-            let expr = if typed.kind == kind { typed.expr } else { Expr::Convert(kind, Box::new(typed.expr)) };
+            let expr =
+                if typed.kind == kind { typed.expr } else { Expr::Convert(kind, Box::new(typed.expr)) };
             return Some(Typed { expr, kind, at });
         }
         let (expressions, same) = self.arguments(function, arguments, at, cx)?;

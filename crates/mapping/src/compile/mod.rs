@@ -92,7 +92,13 @@ impl<'s> Compiler<'s> {
         self.problem(position(cx.text, mistake.offset), what, mistake.remedy);
     }
 
-    fn complain(&mut self, cx: Context<'_>, offset: usize, what: impl Into<String>, remedy: impl Into<String>) {
+    fn complain(
+        &mut self,
+        cx: Context<'_>,
+        offset: usize,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.mistake(cx, Mistake::new(offset, what, remedy));
     }
 
@@ -120,7 +126,12 @@ impl<'s> Compiler<'s> {
             return None;
         };
         let truth = self.coerce(Typed { expr, kind, at: 0 }, Type::Bool, "the filter", cx)?;
-        Some(Rule { form: Form::Single(truth), field: "filter".into(), source: text.text.as_str().into(), cache: None })
+        Some(Rule {
+            form: Form::Single(truth),
+            field: "filter".into(),
+            source: text.text.as_str().into(),
+            cache: None,
+        })
     }
 
     fn outputs(&mut self) -> Vec<OutputRule> {
@@ -132,8 +143,12 @@ impl<'s> Compiler<'s> {
                 self.complain(cx, 0, "name is given twice", "name each output once");
             }
             let Some((form, _)) = self.bare(cx) else { continue };
-            let rule =
-                Rule { form, field: field.as_str().into(), source: output.rule.text.as_str().into(), cache: None };
+            let rule = Rule {
+                form,
+                field: field.as_str().into(),
+                source: output.rule.text.as_str().into(),
+                cache: None,
+            };
             outputs.push(OutputRule { rule, optional: output.optional });
         }
         outputs
@@ -143,11 +158,8 @@ impl<'s> Compiler<'s> {
     fn bare(&mut self, cx: Context<'_>) -> Option<(Form, Type)> {
         let text = cx.text.text.as_str();
         let is_marked = text.contains("{{") || text.trim_start().starts_with('=');
-        let template = if is_marked {
-            parse_template(text)
-        } else {
-            parse_expression(text, 0).map(Template::Single)
-        };
+        let template =
+            if is_marked { parse_template(text) } else { parse_expression(text, 0).map(Template::Single) };
         match template {
             Ok(template) => self.form(template, cx),
             Err(mistake) => {
@@ -166,9 +178,10 @@ fn position(text: &Text, offset: usize) -> Position {
     let before = text.text.get(..offset).unwrap_or(&text.text);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     match before.rsplit_once('\n') {
-        None => {
-            Position { line: text.at.line, column: text.at.column.saturating_add(count(before.chars().count())) }
-        }
+        None => Position {
+            line: text.at.line,
+            column: text.at.column.saturating_add(count(before.chars().count())),
+        },
         Some((lines, _)) => {
             Position { line: text.at.line.saturating_add(count(lines.matches('\n').count() + 1)), column: 0 }
         }

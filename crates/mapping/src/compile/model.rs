@@ -55,7 +55,11 @@ impl Spot<'_> {
 impl Compiler<'_> {
     pub(super) fn model(&mut self) -> Box<[Step]> {
         if self.spec.model.is_empty() {
-            self.problem(Position::default(), "model has no fields", "list the target's fields under `model`");
+            self.problem(
+                Position::default(),
+                "model has no fields",
+                "list the target's fields under `model`",
+            );
         }
         let spot = Spot { path: "", at: Position::default(), each: None, depth: 0 };
         let mut steps = Steps::default();
@@ -69,7 +73,8 @@ impl Compiler<'_> {
         // Some field before the next has surely been written; none can have been.
         let (mut written, mut first) = (false, true);
         for field in fields {
-            let path = if spot.path.is_empty() { field.key.clone() } else { format!("{}.{}", spot.path, field.key) };
+            let path =
+                if spot.path.is_empty() { field.key.clone() } else { format!("{}.{}", spot.path, field.key) };
             // Two rules for one key are a choice between switches; only what is written may not be written twice.
             if field.enabled && keys.contains(&field.key.as_str()) {
                 self.problem(field.at, format!("{path} stands twice in one object"), "keep one of them");
@@ -175,10 +180,9 @@ impl Compiler<'_> {
             Err(mistake) => return self.mistake(cx, mistake),
         };
         let Some((form, _)) = self.form(template, cx) else { return };
-        let cache = (spot.each.is_some() && is_of_header(&form)).then(|| {
-            self.caches = self.caches.saturating_add(1);
-            self.caches - 1
-        });
+        let is_kept = spot.each.is_some() && self.caches < u16::MAX && is_of_header(&form);
+        let cache = is_kept.then_some(self.caches);
+        self.caches += u16::from(is_kept);
         let rule = Rule { form, field: spot.path.into(), source: text.text.as_str().into(), cache };
         steps.push(Step::Rule(Box::new(rule)));
     }

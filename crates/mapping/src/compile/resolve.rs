@@ -13,7 +13,9 @@ impl Compiler<'_> {
             [name] => self.bare_name(name, at, cx),
             [scope, name] if scope == "settings" => self.setting(name, at, cx),
             [scope, name] if scope == "header" => self.header_field(name, at, cx),
-            [array, name] if cx.gathers || cx.each == Some(array.as_str()) => self.line_field(array, name, at, cx),
+            [array, name] if cx.gathers || cx.each == Some(array.as_str()) => {
+                self.line_field(array, name, at, cx)
+            }
             [array, name] => {
                 self.foreign_array(array, name, at, cx);
                 None
@@ -28,16 +30,23 @@ impl Compiler<'_> {
 
     fn bare_name(&mut self, name: &str, at: usize, cx: Context<'_>) -> Option<Typed> {
         if matches!(name, "null" | "none" | "nil") {
-            self.complain(cx, at, format!("there is no `{name}`"), "write is_empty(x), exists(x) or default(x, …)");
+            self.complain(
+                cx,
+                at,
+                format!("there is no `{name}`"),
+                "write is_empty(x), exists(x) or default(x, …)",
+            );
             return None;
         }
         let Some(array) = cx.each else { return self.header_field(name, at, cx) };
         if cx.gathers {
-            let remedy = format!("write `{array}.{name}` for each line's or `header.{name}` for the header's");
+            let remedy =
+                format!("write `{array}.{name}` for each line's or `header.{name}` for the header's");
             self.complain(cx, at, format!("`{name}` is ambiguous inside an argument over lines"), remedy);
             return None;
         }
-        let Some(shape) = &self.spec.shape else {
+        let spec = self.spec;
+        let Some(shape) = &spec.shape else {
             let number = self.plan.array(array);
             let line = self.plan.line_slot(number, name);
             let header = self.plan.header_slot(name);
@@ -49,9 +58,18 @@ impl Compiler<'_> {
         if shape.header.contains_key(name) {
             return self.header_field(name, at, cx);
         }
+        // An unknown array has been reported where it is named.
+        shape.arrays.get(array)?;
         let known = shape.arrays.get(array).into_iter().flat_map(|fields| fields.keys());
         let remedy = remedy(name, known.chain(shape.header.keys()).map(String::as_str));
-        self.unknown_field(shape, name, &format!("neither {array} nor the header has a field"), remedy, at, cx);
+        self.unknown_field(
+            shape,
+            name,
+            &format!("neither {array} nor the header has a field"),
+            remedy,
+            at,
+            cx,
+        );
         None
     }
 
@@ -95,6 +113,11 @@ impl Compiler<'_> {
     }
 
     fn line_field(&mut self, array: &str, name: &str, at: usize, cx: Context<'_>) -> Option<Typed> {
+        if cx.each == Some(array)
+            && self.spec.shape.as_ref().is_some_and(|shape| !shape.arrays.contains_key(array))
+        {
+            return None;
+        }
         let number = self.source_array(array, at, cx)?;
         let kind = match self.spec.shape.as_ref().and_then(|shape| shape.arrays.get(array)) {
             None => None,
@@ -133,7 +156,10 @@ impl Compiler<'_> {
             ),
             Some(each) => {
                 let known = ["header", "settings", each];
-                (format!("`{array}` is not the array `{each}` this stands in"), remedy(array, known.into_iter()))
+                (
+                    format!("`{array}` is not the array `{each}` this stands in"),
+                    remedy(array, known.into_iter()),
+                )
             }
             None if is_array => (
                 format!("`{array}.{name}` stands outside of `each: {array}`"),
@@ -141,7 +167,10 @@ impl Compiler<'_> {
             ),
             None => {
                 let known = arrays.into_iter().flat_map(|arrays| arrays.keys().map(String::as_str));
-                (format!("the source has no array `{array}`"), remedy(array, known.chain(["header", "settings"])))
+                (
+                    format!("the source has no array `{array}`"),
+                    remedy(array, known.chain(["header", "settings"])),
+                )
             }
         };
         self.complain(cx, at, what, remedy);
@@ -164,10 +193,16 @@ impl Compiler<'_> {
     /// The table a literal names.
     pub(super) fn table(&mut self, ast: &Ast, cx: Context<'_>) -> Option<u16> {
         let Tree::Text(name) = &ast.tree else {
-            self.complain(cx, ast.at, "name of a table is not a literal text", "write it in quotes: table('stock', …)");
+            self.complain(
+                cx,
+                ast.at,
+                "name of a table is not a literal text",
+                "write it in quotes: table('stock', …)",
+            );
             return None;
         };
-        let found = self.tables.iter().position(|(known, _)| **known == **name);
+        // Numbers of tables and columns are 16 bits wide.
+        let found = self.tables.iter().take(65_535).position(|(known, _)| **known == **name);
         if found.is_none() {
             let remedy = remedy(name, self.tables.iter().map(|(name, _)| &**name));
             self.complain(cx, ast.at, format!("there is no table `{name}`"), remedy);
@@ -182,7 +217,7 @@ impl Compiler<'_> {
             return None;
         };
         let (table_name, table) = self.tables.get(usize::from(table))?;
-        let found = table.columns.iter().position(|known| known == name);
+        let found = table.columns.iter().take(65_535).position(|known| known == name);
         if found.is_none() {
             let remedy = remedy(name, table.columns.iter().map(String::as_str));
             let what = format!("table {table_name} has no column `{name}`");

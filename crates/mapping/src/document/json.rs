@@ -101,7 +101,11 @@ impl<'a> Scanner<'a> {
 
     /// The complaint that something else than `message` says was found here.
     pub(crate) fn fail<T>(&self, message: &'static str) -> Scanned<T> {
-        let message = if self.at >= self.bytes.len() { "document ends in the middle of a value" } else { message };
+        let message = match self.bytes.get(self.at) {
+            Some(_) => message,
+            None if self.bytes.trim_ascii().is_empty() => "document is empty",
+            None => "document ends in the middle of a value",
+        };
         Err(malformed(message, self.at))
     }
 
@@ -195,7 +199,11 @@ impl<'a> Scanner<'a> {
 
     fn word(&mut self, word: &'static [u8], kind: RawKind) -> Scanned<Raw> {
         let start = self.at;
-        if self.pass_all(word) { Ok(self.raw(start, kind)) } else { self.fail("expected true, false or null") }
+        if self.pass_all(word) {
+            Ok(self.raw(start, kind))
+        } else {
+            self.fail("expected true, false or null")
+        }
     }
 
     #[inline]

@@ -39,7 +39,8 @@ pub(crate) fn is_plain(text: &str) -> bool {
     let whole = point.unwrap_or(unsigned.len());
     let leads = whole > 1 && unsigned.first() == Some(&b'0');
     let length = unsigned.len();
-    whole > 0 && !leads && point.is_none_or(|point| point + 1 < length) && length <= DIGITS as usize
+    let digits = length - usize::from(point.is_some());
+    whole > 0 && !leads && point.is_none_or(|point| point + 1 < length) && digits <= DIGITS as usize
 }
 
 /// Reads a decimal of at most 18 characters that has neither plus nor exponent; the usual case, and the fast one.
@@ -105,7 +106,9 @@ pub(crate) fn parse(text: &str) -> Result<Decimal, NotDecimal> {
 fn exponent(text: &[u8]) -> Result<i64, NotDecimal> {
     let digits = match text {
         [] => return Ok(0),
-        [b'e' | b'E', b'-', digits @ ..] | [b'e' | b'E', b'+', digits @ ..] | [b'e' | b'E', digits @ ..] => digits,
+        [b'e' | b'E', b'-', digits @ ..] | [b'e' | b'E', b'+', digits @ ..] | [b'e' | b'E', digits @ ..] => {
+            digits
+        }
         _ => return Err(NotDecimal::Shape),
     };
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
@@ -192,7 +195,7 @@ fn within(result: Option<Decimal>) -> Result<Decimal, NoResult> {
 pub(crate) fn write(value: Decimal, out: &mut Vec<u8>) {
     let mut scale = value.scale() as usize;
     let mut rest = value.mantissa().unsigned_abs();
-    while rest > u128::from(u64::MAX) && scale > 0 && rest % 10 == 0 {
+    while rest > u128::from(u64::MAX) && scale > 0 && rest.is_multiple_of(10) {
         rest /= 10;
         scale -= 1;
     }
@@ -216,7 +219,7 @@ pub(crate) fn write(value: Decimal, out: &mut Vec<u8>) {
     }
     let mut small = rest as u64;
     if written == 0 {
-        while scale > 0 && small % 10 == 0 {
+        while scale > 0 && small.is_multiple_of(10) {
             small /= 10;
             scale -= 1;
         }

@@ -23,10 +23,19 @@ pub(crate) struct Place {
 /// Where a field is looked for.
 #[derive(Clone, Debug)]
 pub(crate) enum Scope {
-    Header { slot: u16 },
-    Line { slot: u16, array: Box<str> },
+    Header {
+        slot: u16,
+    },
+    Line {
+        slot: u16,
+        array: Box<str>,
+    },
     /// In the line if the line has the key, else in the header.
-    LineOrHeader { line: u16, header: u16, array: Box<str> },
+    LineOrHeader {
+        line: u16,
+        header: u16,
+        array: Box<str>,
+    },
 }
 
 /// A compiled expression.
@@ -48,7 +57,11 @@ pub(crate) enum Expr {
     /// The answer column a `table` call names.
     Column(u16),
     /// An expression over every line of an array, for `sum` and `count`.
-    Lines { array: u16, name: Box<str>, item: Option<Box<Expr>> },
+    Lines {
+        array: u16,
+        name: Box<str>,
+        item: Option<Box<Expr>>,
+    },
 }
 
 /// A value written in the expression itself.
@@ -123,7 +136,10 @@ impl<'a> Run<'a> {
             RawKind::Absent | RawKind::Null => Err(self.empty(place)),
             RawKind::Object | RawKind::Array => {
                 let what = if raw.kind == RawKind::Object { "an object" } else { "an array" };
-                Err(Fault::wrong(format!("{} is {what}, not a single value", place.path(self.line_of(place)))))
+                Err(Fault::wrong(format!(
+                    "{} is {what}, not a single value",
+                    place.path(self.line_of(place))
+                )))
             }
             _ => Ok((raw, text)),
         }

@@ -130,7 +130,9 @@ impl<'a> Value<'a> {
     pub(crate) fn as_decimal(&self) -> Result<Decimal, Fault<'a>> {
         match self {
             Value::Decimal(value) => Ok(*value),
-            Value::Digits(digits) => decimal::parse(digits).map_err(|why| Fault::wrong(not_decimal(digits, why))),
+            Value::Digits(digits) => {
+                decimal::parse(digits).map_err(|why| Fault::wrong(not_decimal(digits, why)))
+            }
             other => Err(Fault::wrong(format!("{} is not a decimal", other.shown()))),
         }
     }
@@ -143,7 +145,9 @@ impl<'a> Value<'a> {
                 Ok(_) => Ok(self),
                 Err(why) => Err(not_decimal(digits, why)),
             },
-            Value::Text(Cow::Borrowed(text)) if decimal::is_plain(text.trim()) => Ok(Value::Digits(text.trim())),
+            Value::Text(Cow::Borrowed(text)) if decimal::is_plain(text.trim()) => {
+                Ok(Value::Digits(text.trim()))
+            }
             Value::Text(text) => {
                 decimal::parse(text.trim()).map(Value::Decimal).map_err(|why| not_decimal(&text, why))
             }

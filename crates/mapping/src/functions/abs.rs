@@ -5,9 +5,7 @@ pub(super) static ABS: Function = Function {
     name: "abs",
     signature: "abs(x: decimal) -> decimal",
     doc: "The value without its sign.",
-    examples: &[
-        Example { expression: "abs(num)", document: r#"{"num":"-3.50"}"#, gives: Ok("3.5") },
-    ],
+    examples: &[Example { expression: "abs(num)", document: r#"{"num":"-3.50"}"#, gives: Ok("3.5") }],
     takes: &[Takes::Value(Type::Decimal)],
     optional: 0,
     repeats: false,

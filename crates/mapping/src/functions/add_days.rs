@@ -7,9 +7,11 @@ pub(super) static ADD_DAYS: Function = Function {
     name: "add_days",
     signature: "add_days(x: time or date, days: decimal) -> date",
     doc: "The day that many days later; earlier if negative.",
-    examples: &[
-        Example { expression: "add_days(expire_date, -365)", document: r#"{"expire_date":"2025-04-18 00:00:00"}"#, gives: Ok(r#""2024-04-18""#) },
-    ],
+    examples: &[Example {
+        expression: "add_days(expire_date, -365)",
+        document: r#"{"expire_date":"2025-04-18 00:00:00"}"#,
+        gives: Ok(r#""2024-04-18""#),
+    }],
     takes: &[Takes::Value(Type::Any), Takes::Value(Type::Decimal)],
     optional: 0,
     repeats: false,

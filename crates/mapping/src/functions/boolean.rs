@@ -8,7 +8,11 @@ pub(super) static BOOL: Function = Function {
     examples: &[
         Example { expression: "defect | bool", document: r#"{"defect":"1"}"#, gives: Ok("true") },
         Example { expression: "defect | bool", document: r#"{"defect":false}"#, gives: Ok("false") },
-        Example { expression: "defect | bool", document: r#"{"defect":"yes"}"#, gives: Err("defect is 'yes', not true, false, 1 or 0") },
+        Example {
+            expression: "defect | bool",
+            document: r#"{"defect":"yes"}"#,
+            gives: Err("defect is 'yes', not true, false, 1 or 0"),
+        },
     ],
     takes: &[Takes::Value(Type::Any)],
     optional: 0,

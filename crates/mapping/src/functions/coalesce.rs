@@ -1,13 +1,21 @@
 use super::{Arguments, Example, Function, Gives, Takes};
-use crate::evaluate::{Evaluated};
+use crate::evaluate::Evaluated;
 
 pub(super) static COALESCE: Function = Function {
     name: "coalesce",
     signature: "coalesce(a, b, …) -> same as its arguments",
     doc: "The first argument that isn't empty.",
     examples: &[
-        Example { expression: "coalesce(outer_no, order_no)", document: r#"{"outer_no":"","order_no":"RK1"}"#, gives: Ok(r#""RK1""#) },
-        Example { expression: "coalesce(outer_no, order_no)", document: r#"{"outer_no":""}"#, gives: Err("order_no is empty") },
+        Example {
+            expression: "coalesce(outer_no, order_no)",
+            document: r#"{"outer_no":"","order_no":"RK1"}"#,
+            gives: Ok(r#""RK1""#),
+        },
+        Example {
+            expression: "coalesce(outer_no, order_no)",
+            document: r#"{"outer_no":""}"#,
+            gives: Err("order_no is empty"),
+        },
     ],
     takes: &[Takes::Same, Takes::Same],
     optional: 0,

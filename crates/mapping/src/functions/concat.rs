@@ -7,9 +7,11 @@ pub(super) static CONCAT: Function = Function {
     name: "concat",
     signature: "concat(a, b, …) -> text",
     doc: "Its arguments side by side, as text.",
-    examples: &[
-        Example { expression: "concat(warehouse_no, '-', status)", document: r#"{"warehouse_no":"SH01","status":80}"#, gives: Ok(r#""SH01-80""#) },
-    ],
+    examples: &[Example {
+        expression: "concat(warehouse_no, '-', status)",
+        document: r#"{"warehouse_no":"SH01","status":80}"#,
+        gives: Ok(r#""SH01-80""#),
+    }],
     takes: &[Takes::Value(Type::Any), Takes::Value(Type::Any)],
     optional: 0,
     repeats: true,

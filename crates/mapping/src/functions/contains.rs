@@ -5,9 +5,11 @@ pub(super) static CONTAINS: Function = Function {
     name: "contains",
     signature: "contains(x: text, other: text) -> bool",
     doc: "True if the other text is anywhere in the text.",
-    examples: &[
-        Example { expression: "contains(name, '示例')", document: r#"{"name":"杭州示例食品"}"#, gives: Ok("true") },
-    ],
+    examples: &[Example {
+        expression: "contains(name, '示例')",
+        document: r#"{"name":"杭州示例食品"}"#,
+        gives: Ok("true"),
+    }],
     takes: &[Takes::Value(Type::Text), Takes::Value(Type::Text)],
     optional: 0,
     repeats: false,

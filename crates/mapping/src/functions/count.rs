@@ -8,8 +8,16 @@ pub(super) static COUNT: Function = Function {
     signature: "count(array) -> decimal",
     doc: "How many lines an array has. No lines are as good as empty.",
     examples: &[
-        Example { expression: "count(details_list)", document: r#"{"details_list":[{},{}]}"#, gives: Ok("2") },
-        Example { expression: "count(details_list) | default(0)", document: r#"{"details_list":[]}"#, gives: Ok("0") },
+        Example {
+            expression: "count(details_list)",
+            document: r#"{"details_list":[{},{}]}"#,
+            gives: Ok("2"),
+        },
+        Example {
+            expression: "count(details_list) | default(0)",
+            document: r#"{"details_list":[]}"#,
+            gives: Ok("0"),
+        },
     ],
     takes: &[Takes::Array],
     optional: 0,

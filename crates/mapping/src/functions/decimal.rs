@@ -8,7 +8,11 @@ pub(super) static DECIMAL: Function = Function {
     examples: &[
         Example { expression: "num | decimal", document: r#"{"num":"100.0000"}"#, gives: Ok("100.0000") },
         Example { expression: "decimal(num) * 2", document: r#"{"num":" 1.5 "}"#, gives: Ok("3") },
-        Example { expression: "num | decimal", document: r#"{"num":"1,5"}"#, gives: Err("num is '1,5', not a decimal") },
+        Example {
+            expression: "num | decimal",
+            document: r#"{"num":"1,5"}"#,
+            gives: Err("num is '1,5', not a decimal"),
+        },
     ],
     takes: &[Takes::Value(Type::Any)],
     optional: 0,

@@ -1,14 +1,22 @@
 use super::{Arguments, Example, Function, Gives, Takes};
-use crate::evaluate::{Evaluated};
+use crate::evaluate::Evaluated;
 
 pub(super) static DEFAULT: Function = Function {
     name: "default",
     signature: "default(x, y) -> same as its arguments",
     doc: "x, or y if x is empty. Mistakes in x stay problems.",
     examples: &[
-        Example { expression: "remark | default('none')", document: r#"{"remark":" "}"#, gives: Ok(r#""none""#) },
+        Example {
+            expression: "remark | default('none')",
+            document: r#"{"remark":" "}"#,
+            gives: Ok(r#""none""#),
+        },
         Example { expression: "tax | decimal | default(0)", document: "{}", gives: Ok("0") },
-        Example { expression: "tax | decimal | default(0)", document: r#"{"tax":"?"}"#, gives: Err("tax is '?', not a decimal") },
+        Example {
+            expression: "tax | decimal | default(0)",
+            document: r#"{"tax":"?"}"#,
+            gives: Err("tax is '?', not a decimal"),
+        },
     ],
     takes: &[Takes::Same, Takes::Same],
     optional: 0,

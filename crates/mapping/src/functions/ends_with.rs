@@ -5,9 +5,11 @@ pub(super) static ENDS_WITH: Function = Function {
     name: "ends_with",
     signature: "ends_with(x: text, other: text) -> bool",
     doc: "True if the text ends with the other.",
-    examples: &[
-        Example { expression: "ends_with(order_no, '23')", document: r#"{"order_no":"RK2023"}"#, gives: Ok("true") },
-    ],
+    examples: &[Example {
+        expression: "ends_with(order_no, '23')",
+        document: r#"{"order_no":"RK2023"}"#,
+        gives: Ok("true"),
+    }],
     takes: &[Takes::Value(Type::Text), Takes::Value(Type::Text)],
     optional: 0,
     repeats: false,

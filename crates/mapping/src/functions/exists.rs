@@ -6,7 +6,11 @@ pub(super) static EXISTS: Function = Function {
     signature: "exists(x) -> bool",
     doc: "True if x is there and not null, empty or blank.",
     examples: &[
-        Example { expression: "exists(batch_no)", document: r#"{"batch_no":"20240418A"}"#, gives: Ok("true") },
+        Example {
+            expression: "exists(batch_no)",
+            document: r#"{"batch_no":"20240418A"}"#,
+            gives: Ok("true"),
+        },
         Example { expression: "exists(batch_no)", document: r#"{"batch_no":null}"#, gives: Ok("false") },
     ],
     takes: &[Takes::Value(Type::Any)],

@@ -6,7 +6,11 @@ pub(super) static IF: Function = Function {
     signature: "if(condition: bool, a, b) -> same as a and b",
     doc: "a if the condition holds, else b; only that one is evaluated.",
     examples: &[
-        Example { expression: "if(defect, 'KCZT08_SYS', 'KCZT01_SYS')", document: r#"{"defect":false}"#, gives: Ok(r#""KCZT01_SYS""#) },
+        Example {
+            expression: "if(defect, 'KCZT08_SYS', 'KCZT01_SYS')",
+            document: r#"{"defect":false}"#,
+            gives: Ok(r#""KCZT01_SYS""#),
+        },
         Example { expression: "if(defect, 1, 0)", document: "{}", gives: Err("defect is empty") },
     ],
     takes: &[Takes::Value(Type::Bool), Takes::Same, Takes::Same],

@@ -7,9 +7,11 @@ pub(super) static LOWER: Function = Function {
     name: "lower",
     signature: "lower(x: text) -> text",
     doc: "In lower case.",
-    examples: &[
-        Example { expression: "lower(spec_no)", document: r#"{"spec_no":"Sp-1a"}"#, gives: Ok(r#""sp-1a""#) },
-    ],
+    examples: &[Example {
+        expression: "lower(spec_no)",
+        document: r#"{"spec_no":"Sp-1a"}"#,
+        gives: Ok(r#""sp-1a""#),
+    }],
     takes: &[Takes::Value(Type::Text)],
     optional: 0,
     repeats: false,

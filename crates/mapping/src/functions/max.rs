@@ -5,9 +5,7 @@ pub(super) static MAX: Function = Function {
     name: "max",
     signature: "max(a: decimal, b: decimal, …) -> decimal",
     doc: "The largest of its arguments.",
-    examples: &[
-        Example { expression: "max(a, b, 2)", document: r#"{"a":"1.5","b":10}"#, gives: Ok("10") },
-    ],
+    examples: &[Example { expression: "max(a, b, 2)", document: r#"{"a":"1.5","b":10}"#, gives: Ok("10") }],
     takes: &[Takes::Value(Type::Decimal), Takes::Value(Type::Decimal)],
     optional: 0,
     repeats: true,

@@ -5,9 +5,7 @@ pub(super) static MIN: Function = Function {
     name: "min",
     signature: "min(a: decimal, b: decimal, …) -> decimal",
     doc: "The smallest of its arguments.",
-    examples: &[
-        Example { expression: "min(a, b, 2)", document: r#"{"a":"1.5","b":10}"#, gives: Ok("1.5") },
-    ],
+    examples: &[Example { expression: "min(a, b, 2)", document: r#"{"a":"1.5","b":10}"#, gives: Ok("1.5") }],
     takes: &[Takes::Value(Type::Decimal), Takes::Value(Type::Decimal)],
     optional: 0,
     repeats: true,

@@ -1,4 +1,4 @@
-//! The functions of the language, one file each; [`all`] is the register and [`reference`] the manual.
+//! The functions of the language, one file each; [`all`] is the register and [`reference()`] the manual.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -163,9 +163,9 @@ impl<'a> Arguments<'_, 'a> {
     pub(crate) fn whole(&self, index: usize, low: i64, high: i64) -> Result<i64, Fault<'a>> {
         let value = self.decimal(index)?;
         let whole = i64::try_from(value).ok().filter(|_| value.is_integer());
-        whole.filter(|whole| (low..=high).contains(whole)).ok_or_else(|| {
-            Fault::wrong(format!("{value} is not a whole number from {low} to {high}"))
-        })
+        whole
+            .filter(|whole| (low..=high).contains(whole))
+            .ok_or_else(|| Fault::wrong(format!("{value} is not a whole number from {low} to {high}")))
     }
 
     /// The lines of an array argument, with the expression to evaluate over each.
@@ -237,7 +237,12 @@ pub fn reference() -> String {
                 Ok(json) => format!("`{json}`"),
                 Err(message) => format!("problem: {message}"),
             };
-            let row = [signature, doc.to_owned(), format!("`{}` over `{}`", example.expression, example.document), gives];
+            let row = [
+                signature,
+                doc.to_owned(),
+                format!("`{}` over `{}`", example.expression, example.document),
+                gives,
+            ];
             let row = row.map(|cell| cell.replace('|', "\\|"));
             // Writing to a String can't fail.
             let _ = writeln!(page, "| {} |", row.join(" | "));

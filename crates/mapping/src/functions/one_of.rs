@@ -7,7 +7,11 @@ pub(super) static ONE_OF: Function = Function {
     doc: "The value itself if it is one of the others, else a problem.",
     examples: &[
         Example { expression: "one_of(tax, 0, 9, 13)", document: r#"{"tax":"13.0"}"#, gives: Ok("13.0") },
-        Example { expression: "one_of(status, '80', '90')", document: r#"{"status":"70"}"#, gives: Err("'70' is not one of '80', '90'") },
+        Example {
+            expression: "one_of(status, '80', '90')",
+            document: r#"{"status":"70"}"#,
+            gives: Err("'70' is not one of '80', '90'"),
+        },
     ],
     takes: &[Takes::Comparable, Takes::Comparable],
     optional: 0,

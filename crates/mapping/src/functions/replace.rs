@@ -8,8 +8,16 @@ pub(super) static REPLACE: Function = Function {
     signature: "replace(x: text, from: text, to: text) -> text",
     doc: "Every occurrence of one text by another. Nothing left is as good as empty.",
     examples: &[
-        Example { expression: "replace(code, '-', '')", document: r#"{"code":"A-1-2"}"#, gives: Ok(r#""A12""#) },
-        Example { expression: "replace(code, '-', '')", document: r#"{"code":"-"}"#, gives: Err("replace leaves nothing") },
+        Example {
+            expression: "replace(code, '-', '')",
+            document: r#"{"code":"A-1-2"}"#,
+            gives: Ok(r#""A12""#),
+        },
+        Example {
+            expression: "replace(code, '-', '')",
+            document: r#"{"code":"-"}"#,
+            gives: Err("replace leaves nothing"),
+        },
     ],
     takes: &[Takes::Value(Type::Text), Takes::Value(Type::Text), Takes::Value(Type::Text)],
     optional: 0,

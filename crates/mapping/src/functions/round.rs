@@ -10,7 +10,11 @@ pub(super) static ROUND: Function = Function {
     examples: &[
         Example { expression: "round(x, 2)", document: r#"{"x":"2.345"}"#, gives: Ok("2.35") },
         Example { expression: "round(x)", document: r#"{"x":"-2.5"}"#, gives: Ok("-3") },
-        Example { expression: "round(x, 1.5)", document: r#"{"x":1}"#, gives: Err("1.5 is not a whole number from 0 to 28") },
+        Example {
+            expression: "round(x, 1.5)",
+            document: r#"{"x":1}"#,
+            gives: Err("1.5 is not a whole number from 0 to 28"),
+        },
     ],
     takes: &[Takes::Value(Type::Decimal), Takes::Value(Type::Decimal)],
     optional: 1,

@@ -8,9 +8,19 @@ pub(super) static SUBSTR: Function = Function {
     signature: "substr(x: text, start: decimal, length?: decimal) -> text",
     doc: "Characters from start on, which counts from 1; the rest if no length is given. Nothing left is as good as empty.",
     examples: &[
-        Example { expression: "substr(code, 3)", document: r#"{"code":"杭州SH01"}"#, gives: Ok(r#""SH01""#) },
-        Example { expression: "substr(code, 1, 2)", document: r#"{"code":"杭州SH01"}"#, gives: Ok(r#""杭州""#) },
-        Example { expression: "substr(code, 9)", document: r#"{"code":"SH01"}"#, gives: Err("substr leaves nothing") },
+        Example {
+            expression: "substr(code, 3)", document: r#"{"code":"杭州SH01"}"#, gives: Ok(r#""SH01""#)
+        },
+        Example {
+            expression: "substr(code, 1, 2)",
+            document: r#"{"code":"杭州SH01"}"#,
+            gives: Ok(r#""杭州""#),
+        },
+        Example {
+            expression: "substr(code, 9)",
+            document: r#"{"code":"SH01"}"#,
+            gives: Err("substr leaves nothing"),
+        },
     ],
     takes: &[Takes::Value(Type::Text), Takes::Value(Type::Decimal), Takes::Value(Type::Decimal)],
     optional: 1,

@@ -8,9 +8,21 @@ pub(super) static TABLE: Function = Function {
     signature: "table(key: text, name, column, default?: text) -> text",
     doc: "Looks the key up in a table of the scheme and gives the answer in a column. A miss or a blank answer is a problem unless a default is given; blanks around the key are ignored.",
     examples: &[
-        Example { expression: "warehouse_no | table('stock', 'org')", document: r#"{"warehouse_no":"SH01"}"#, gives: Ok(r#""101""#) },
-        Example { expression: "warehouse_no | table('stock', 'org', '100')", document: r#"{"warehouse_no":"X9"}"#, gives: Ok(r#""100""#) },
-        Example { expression: "warehouse_no | table('stock', 'org')", document: r#"{"warehouse_no":"X9"}"#, gives: Err("table stock has no row for 'X9'") },
+        Example {
+            expression: "warehouse_no | table('stock', 'org')",
+            document: r#"{"warehouse_no":"SH01"}"#,
+            gives: Ok(r#""101""#),
+        },
+        Example {
+            expression: "warehouse_no | table('stock', 'org', '100')",
+            document: r#"{"warehouse_no":"X9"}"#,
+            gives: Ok(r#""100""#),
+        },
+        Example {
+            expression: "warehouse_no | table('stock', 'org')",
+            document: r#"{"warehouse_no":"X9"}"#,
+            gives: Err("table stock has no row for 'X9'"),
+        },
     ],
     takes: &[Takes::Value(Type::Text), Takes::Table, Takes::Column, Takes::Value(Type::Text)],
     optional: 1,

@@ -7,9 +7,7 @@ pub(super) static TRIM: Function = Function {
     name: "trim",
     signature: "trim(x: text) -> text",
     doc: "Without the blanks at both ends, full-width ones included.",
-    examples: &[
-        Example { expression: "trim(name)", document: r#"{"name":"LL "}"#, gives: Ok(r#""LL""#) },
-    ],
+    examples: &[Example { expression: "trim(name)", document: r#"{"name":"LL "}"#, gives: Ok(r#""LL""#) }],
     takes: &[Takes::Value(Type::Text)],
     optional: 0,
     repeats: false,

@@ -7,9 +7,11 @@ pub(super) static UPPER: Function = Function {
     name: "upper",
     signature: "upper(x: text) -> text",
     doc: "In upper case.",
-    examples: &[
-        Example { expression: "upper(spec_no)", document: r#"{"spec_no":"Sp-1a"}"#, gives: Ok(r#""SP-1A""#) },
-    ],
+    examples: &[Example {
+        expression: "upper(spec_no)",
+        document: r#"{"spec_no":"Sp-1a"}"#,
+        gives: Ok(r#""SP-1A""#),
+    }],
     takes: &[Takes::Value(Type::Text)],
     optional: 0,
     repeats: false,

@@ -25,7 +25,10 @@ pub(crate) enum Tree {
     Not(Box<Ast>),
     Minus(Box<Ast>),
     Binary(Operator, Box<Ast>, Box<Ast>),
-    Call { name: String, arguments: Vec<Ast> },
+    Call {
+        name: String,
+        arguments: Vec<Ast>,
+    },
 }
 
 /// What stands between two operands.
@@ -216,7 +219,11 @@ impl<'t, 'a> Parser<'t, 'a> {
             TokenKind::Name("true") => Tree::Bool(true),
             TokenKind::Name("false") => Tree::Bool(false),
             TokenKind::Name(name @ ("and" | "or")) => {
-                return Err(Mistake::new(at, format!("`{name}` without a left side"), "complete the expression"));
+                return Err(Mistake::new(
+                    at,
+                    format!("`{name}` without a left side"),
+                    "complete the expression",
+                ));
             }
             TokenKind::Name(name) if self.pass("(") => {
                 let mut arguments = Vec::new();
@@ -240,7 +247,11 @@ impl<'t, 'a> Parser<'t, 'a> {
         let mut names = vec![first.to_owned()];
         while self.pass(".") {
             let Some(TokenKind::Name(name)) = self.peek() else {
-                return Err(Mistake::new(self.at(), "no name after `.`", "name the field, as in `header.remark`"));
+                return Err(Mistake::new(
+                    self.at(),
+                    "no name after `.`",
+                    "name the field, as in `header.remark`",
+                ));
             };
             names.push((*name).to_owned());
             self.next += 1;
@@ -259,7 +270,11 @@ impl<'t, 'a> Parser<'t, 'a> {
                 return Ok(());
             }
             if !self.pass(",") {
-                return Err(Mistake::new(self.at(), "arguments don't end", "separate them by `,` and close with `)`"));
+                return Err(Mistake::new(
+                    self.at(),
+                    "arguments don't end",
+                    "separate them by `,` and close with `)`",
+                ));
             }
         }
     }

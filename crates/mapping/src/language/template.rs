@@ -1,6 +1,6 @@
+use super::Mistake;
 use super::parse::{Ast, parse_tokens};
 use super::token::{TokenKind, tokens};
-use super::Mistake;
 
 /// A text of the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,7 @@ pub(crate) fn parse_template(text: &str) -> Result<Template, Mistake> {
     if trimmed.starts_with('=') {
         return parse_expression(text, text.len() - trimmed.len() + 1).map(Template::Single);
     }
+    foreign(text)?;
     let mut parts = parts(text)?;
     let is_blank = |part: &Part| matches!(part, Part::Text(text) if text.trim().is_empty());
     if parts.iter().filter(|part| !is_blank(part)).count() == 1 {
@@ -39,7 +40,6 @@ pub(crate) fn parse_template(text: &str) -> Result<Template, Mistake> {
     if parts.iter().any(|part| matches!(part, Part::Expression(_))) {
         return Ok(Template::Mixed(parts));
     }
-    foreign(text)?;
     Ok(Template::Constant(text.to_owned()))
 }
 
@@ -47,7 +47,11 @@ pub(crate) fn parse_template(text: &str) -> Result<Template, Mistake> {
 pub(crate) fn parse_expression(text: &str, from: usize) -> Result<Ast, Mistake> {
     let (tokens, end) = tokens(text, from)?;
     if let Some(close) = tokens.iter().find(|token| token.kind == TokenKind::Close) {
-        return Err(Mistake::new(close.start, "`}}` without `{{`", "write the braces on both sides or on none"));
+        return Err(Mistake::new(
+            close.start,
+            "`}}` without `{{`",
+            "write the braces on both sides or on none",
+        ));
     }
     parse_tokens(&tokens, end)
 }
@@ -78,12 +82,16 @@ fn parts(text: &str) -> Result<Vec<Part>, Mistake> {
     }
 }
 
-/// Refuses the formulas of other tools: as constants they would reach the target as text.
+/// Refuses the formulas of other tools: as texts they would reach the target.
 fn foreign(text: &str) -> Result<(), Mistake> {
     let formula = text.trim_start();
     let words = ["_function", "_findCollection", "findCollection", "_mongoQuery"];
     if words.iter().any(|word| formula.starts_with(word)) {
-        return Err(Mistake::new(0, "formula of another tool", "rewrite it as `= expression` or with `{{ }}`"));
+        return Err(Mistake::new(
+            0,
+            "formula of another tool",
+            "rewrite it as `= expression` or with `{{ }}`",
+        ));
     }
     let inside = formula.trim_end().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     match inside {

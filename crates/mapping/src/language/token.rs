@@ -88,7 +88,8 @@ fn symbol(input: &mut &str) -> Result<&'static str> {
     literal(found).value(found).parse_next(input)
 }
 
-const SYMBOLS: [&str; 16] = ["==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "(", ")", ",", ".", "|"];
+const SYMBOLS: [&str; 16] =
+    ["==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "(", ")", ",", ".", "|"];
 
 fn begins_name(c: char) -> bool {
     c == '_' || c.is_alphabetic()
@@ -104,10 +105,16 @@ fn unreadable(rest: &str, start: usize) -> Mistake {
         return Mistake::new(start, "expression ends too early", "complete it");
     };
     match first {
-        '\'' | '"' => Mistake::new(start, format!("text after {first} has no end"), format!("close it with {first}")),
+        '\'' | '"' => {
+            Mistake::new(start, format!("text after {first} has no end"), format!("close it with {first}"))
+        }
         '=' => Mistake::new(start, "`=` is no comparison", "write `==`"),
         '!' => Mistake::new(start, "`!` is no operator", "write `not`"),
-        '&' => Mistake::new(start, "`&` is no operator", "write `and`, or put texts side by side: `{{ a }}{{ b }}`"),
+        '&' => Mistake::new(
+            start,
+            "`&` is no operator",
+            "write `and`, or put texts side by side: `{{ a }}{{ b }}`",
+        ),
         '{' => Mistake::new(start, "`{` inside an expression", "write names without braces"),
         '‘' | '’' | '“' | '”' => {
             Mistake::new(start, format!("`{first}` is a typographic quote"), "write a plain ' or \"")

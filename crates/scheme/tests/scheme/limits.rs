@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::{changed, load};
 
 /// A piece of the small scheme, what still is right in its place, and what no longer is, with its problem.
-const LIMITS: &[(&str, &[&str], &[(&str, &str)])] = &[
+type Limit = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const LIMITS: &[Limit] = &[
     (
         "page_size: 50",
         &["page_size: 1", "page_size: 200"],
@@ -18,31 +20,56 @@ const LIMITS: &[(&str, &[&str], &[(&str, &str)])] = &[
     ),
     (
         "width: 1h, lag: 5m, overlap: 1m",
-        &["width: 2s, lag: 1s, overlap: 1s", "width: 30d, lag: 1d, overlap: 0s", "width: 29d, lag: 5m, overlap: 1d"],
+        &[
+            "width: 2s, lag: 1s, overlap: 1s",
+            "width: 30d, lag: 1d, overlap: 0s",
+            "width: 29d, lag: 5m, overlap: 1d",
+        ],
         &[
             ("width: 31d, lag: 5m, overlap: 1m", "`source.window.width` is 31d, outside 1s to 30d"),
             ("width: 30d, lag: 5m, overlap: 1m", "width 30d and overlap 1m together exceed 30d"),
             ("width: 1m, lag: 5m, overlap: 1m", "the overlap 1m is not shorter than the width 1m"),
             ("width: 1h, lag: 0s, overlap: 1m", "`source.window.lag` is 0s, outside 1s to 1d"),
             ("width: 1h, lag: 25h, overlap: 1m", "`source.window.lag` is 25h, outside 1s to 1d"),
-            ("width: 1500ms, lag: 5m, overlap: 1s", "`source.window.width` is 1500ms, and the source counts in seconds"),
-            ("width: 1 h, lag: 5m, overlap: 1m", "`source.window.width` is `1 h`, which is no length of time"),
+            (
+                "width: 1500ms, lag: 5m, overlap: 1s",
+                "`source.window.width` is 1500ms, and the source counts in seconds",
+            ),
+            (
+                "width: 1 h, lag: 5m, overlap: 1m",
+                "`source.window.width` is `1 h`, which is no length of time",
+            ),
             ("width: 60, lag: 5m, overlap: 1m", "`source.window.width` is `60`, which is no length of time"),
         ],
     ),
-    ("every: 1m", &["every: 1s", "every: 1d"], &[("every: 2d", "`source.window.every` is 2d, outside 1s to 1d")]),
+    (
+        "every: 1m",
+        &["every: 1s", "every: 1d"],
+        &[("every: 2d", "`source.window.every` is 2d, outside 1s to 1d")],
+    ),
     (
         "rows: 20",
         &["rows: 1", "rows: 50"],
         &[("rows: 0", "outside 1 to 50"), ("rows: 51", "`target.batch.rows` is 51, outside 1 to 50")],
     ),
-    ("wait: 500ms", &["wait: 0s", "wait: 1m"], &[("wait: 61s", "`target.batch.wait` is 61s, outside 0s to 1m")]),
+    (
+        "wait: 500ms",
+        &["wait: 0s", "wait: 1m"],
+        &[("wait: 61s", "`target.batch.wait` is 61s, outside 0s to 1m")],
+    ),
     (
         "concurrency: 2",
         &["concurrency: 1", "concurrency: 10"],
-        &[("concurrency: 0", "outside 1 to 10"), ("concurrency: 11", "`target.batch.concurrency` is 11, outside 1 to 10")],
+        &[
+            ("concurrency: 0", "outside 1 to 10"),
+            ("concurrency: 11", "`target.batch.concurrency` is 11, outside 1 to 10"),
+        ],
     ),
-    ("settle: 4m", &["settle: 1s", "settle: 2h"], &[("settle: 3h", "`target.settle` is 3h, outside 1s to 2h")]),
+    (
+        "settle: 4m",
+        &["settle: 1s", "settle: 2h"],
+        &[("settle: 3h", "`target.settle` is 3h, outside 1s to 2h")],
+    ),
     (
         "shards: 1",
         &["shards: 1", "shards: 64"],
@@ -72,7 +99,8 @@ fn every_limit_holds_on_both_sides() {
 #[test]
 fn sales_outbound_is_read_by_the_hour_overlap_included() {
     let sales = |window: &str| {
-        let text = changed("stockin.purchase", "stockout.sales").replace("width: 1h, lag: 5m, overlap: 1m", window);
+        let text =
+            changed("stockin.purchase", "stockout.sales").replace("width: 1h, lag: 5m, overlap: 1m", window);
         load(&text.replace(r#"params: { status: "80" }"#, "params: { status_type: 3, status: '110' }"))
     };
     let scheme = sales("width: 59m, overlap: 1m").expect("an hour in all");

@@ -1,7 +1,10 @@
 //! Scheme files as their authors write them: the shipped one, right ones, wrong ones, and every limit.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
 mod cases;
 mod limits;
+mod manual;
 mod problems;
 mod reading;
 

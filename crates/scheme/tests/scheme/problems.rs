@@ -10,8 +10,10 @@ use crate::golden;
 #[test]
 fn every_wrong_scheme_is_explained_by_file_line_and_remedy() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
-    let mut cases: Vec<PathBuf> =
-        fs::read_dir(&folder).expect("the wrong schemes").map(|entry| entry.expect("a case").path()).collect();
+    let mut cases: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("the wrong schemes")
+        .map(|entry| entry.expect("a case").path())
+        .collect();
     cases.sort();
     assert!(cases.len() >= 15, "the wrong schemes are there");
     let mut differences = Vec::new();
@@ -35,7 +37,10 @@ fn a_folder_that_is_missing_or_empty_is_one_clear_problem() {
     let missing = folder.path().join("nowhere");
     let problems = load_dir(&missing).expect_err("no folder");
     let text = problems.to_string();
-    assert!(text.starts_with(&format!("{}: the folder of the schemes can't be read: ", missing.display())), "{text}");
+    assert!(
+        text.starts_with(&format!("{}: the folder of the schemes can't be read: ", missing.display())),
+        "{text}"
+    );
     assert!(text.ends_with("remedy: set SCHEMES_DIR to the folder that holds the scheme files"), "{text}");
 
     fs::write(folder.path().join("README.md"), "no scheme").expect("a file");

@@ -71,7 +71,10 @@ fn the_scheme_of_the_design_loads_and_maps() {
 fn every_part_is_read() {
     let scheme = load(SMALL).unwrap_or_else(|problems| panic!("{problems}"));
     let (source, target) = (&scheme.source, &scheme.target);
-    assert_eq!((scheme.name.as_str(), scheme.title.as_str(), scheme.account.as_deref()), ("demo", "a small scheme", None));
+    assert_eq!(
+        (scheme.name.as_str(), scheme.title.as_str(), scheme.account.as_deref()),
+        ("demo", "a small scheme", None)
+    );
     assert_eq!((source.system, target.system), (SourceSystem::Wdt, TargetSystem::Kingdee));
     assert_eq!(source.method, "wdt.wms.stockin.purchase.querywithdetail");
     assert_eq!((source.key.as_str(), source.page_size), ("order_no", 50));
@@ -79,7 +82,10 @@ fn every_part_is_read() {
     let lengths = [source.window.width, source.window.lag, source.window.overlap, source.window.every];
     assert_eq!(lengths.map(|length| length.as_secs()), [3600, 300, 60, 60]);
     assert_eq!((target.form.as_str(), target.finish, target.shards), ("STK_InStock", Finish::Audit, 1));
-    assert_eq!((target.batch.rows, target.batch.wait, target.batch.concurrency), (20, Duration::from_millis(500), 2));
+    assert_eq!(
+        (target.batch.rows, target.batch.wait, target.batch.concurrency),
+        (20, Duration::from_millis(500), 2)
+    );
     assert_eq!((target.settle, target.key.as_str()), (Some(Duration::from_secs(240)), "FBillNo"));
     assert_eq!(target.write_key.as_deref(), Some("purchase_no"));
 }
@@ -104,12 +110,19 @@ fn what_may_be_left_out_has_a_value() {
 fn options_keep_their_order_and_type_and_the_names_of_the_call_are_not_sent() {
     let options = "FormId: STK_InStock, ValidateFlag: true, BatchCount: 3, Operation: BatchSave, SubSystemId: '21', \
                    InterationFlags: '', NeedReturnFields: [FBillNo, FID]";
-    let scheme = load(&changed("IsVerifyBaseDataField: true", options)).unwrap_or_else(|problems| panic!("{problems}"));
+    let scheme = load(&changed("IsVerifyBaseDataField: true", options))
+        .unwrap_or_else(|problems| panic!("{problems}"));
     let written: Vec<String> =
         scheme.target.options.iter().map(|(name, value)| format!("{name}={}", value.get())).collect();
     assert_eq!(
         written,
-        ["ValidateFlag=true", "BatchCount=3", "SubSystemId=\"21\"", "InterationFlags=\"\"", "NeedReturnFields=[\"FBillNo\",\"FID\"]"]
+        [
+            "ValidateFlag=true",
+            "BatchCount=3",
+            "SubSystemId=\"21\"",
+            "InterationFlags=\"\"",
+            "NeedReturnFields=[\"FBillNo\",\"FID\"]"
+        ]
     );
 }
 
@@ -129,7 +142,8 @@ fn what_is_allowed_but_risky_is_said() {
 fn texts_numbers_and_booleans_stay_what_they_look_like() {
     let model = "model:\n  FBillNo: \"{{ order_no }}\"\n  A: no\n  B: 010\n  C: 1.50\n  D: true\n  E: \"20\"\n  F: null\n  \
                  G: [1, x, {K: 1e2}]\n  H: |\n    two\n    lines\n";
-    let scheme = load(&changed("model:\n  FBillNo: \"{{ order_no }}\"\n", model)).unwrap_or_else(|p| panic!("{p}"));
+    let scheme =
+        load(&changed("model:\n  FBillNo: \"{{ order_no }}\"\n", model)).unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(
         apply(&scheme, r#"{"order_no":"RK1"}"#).0,
         r#"{"FBillNo":"RK1","A":"no","B":"010","C":1.50,"D":true,"E":"20","F":null,"G":[1,"x",{"K":1e2}],"H":"two\nlines\n"}"#
@@ -137,11 +151,19 @@ fn texts_numbers_and_booleans_stay_what_they_look_like() {
 }
 
 #[test]
+fn a_default_may_be_an_empty_text() {
+    let text = changed("model:\n", "model:\n  FNote: \"{{ remark | default('') }}\"\n");
+    let scheme = load(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(apply(&scheme, r#"{"order_no":"RK1","remark":" "}"#).0, r#"{"FNote":"","FBillNo":"RK1"}"#);
+}
+
+#[test]
 fn a_switch_turns_one_variant_on_and_the_other_off() {
     let model = |on: bool| {
         let fields = "\n  A when lots: 1\n  A when not lots: 2\n  B? when lots: \"{{ batch }}\"\n";
         let text = changed("\nmodel:\n", &format!("\nswitches: {{ lots: {on} }}\nmodel:\n"));
-        let scheme = load(&(text.trim_end().to_owned() + fields)).unwrap_or_else(|problems| panic!("{problems}"));
+        let scheme =
+            load(&(text.trim_end().to_owned() + fields)).unwrap_or_else(|problems| panic!("{problems}"));
         apply(&scheme, r#"{"order_no":"RK1","batch":"L1"}"#).0
     };
     assert_eq!(model(true), r#"{"FBillNo":"RK1","A":1,"B":"L1"}"#);
@@ -150,12 +172,23 @@ fn a_switch_turns_one_variant_on_and_the_other_off() {
 
 #[test]
 fn a_table_may_begin_with_a_byte_order_mark_and_hold_quoted_chinese() {
-    let text = changed("model:\n", "tables: { stock: stock.csv }\nmodel:\n  A: \"{{ w | table('stock', 'name') }}\"\n");
+    let text = changed(
+        "model:\n",
+        "tables: { stock: stock.csv }\nmodel:\n  A: \"{{ w | table('stock', 'name') }}\"\n",
+    );
     let table = "\u{feff}仓库, name\r\nSH01,\"上海, 主仓\"\r\n*,其他\r\n";
-    let scheme = load_with(&text, &[("stock.csv", table.as_bytes())]).unwrap_or_else(|problems| panic!("{problems}"));
+    let scheme =
+        load_with(&text, &[("stock.csv", table.as_bytes())]).unwrap_or_else(|problems| panic!("{problems}"));
     let name = |w: &str| apply(&scheme, &format!(r#"{{"order_no":"RK1","w":"{w}"}}"#)).0;
     assert!(name("SH01").contains(r#""A":"上海, 主仓""#));
     assert!(name("XX").contains(r#""A":"其他""#));
+}
+
+#[test]
+fn a_file_of_windows_is_read_like_any_other() {
+    let text = format!("\u{feff}{}", SMALL.replace('\n', "\r\n"));
+    let scheme = load(&text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(apply(&scheme, r#"{"order_no":"RK1"}"#).0, r#"{"FBillNo":"RK1"}"#);
 }
 
 #[test]
