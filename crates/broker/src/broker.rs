@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_model::Route;
+use kingpost_model::{Route, StageName};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,8 +14,11 @@ use crate::{
     lane::Inbox,
     leader::Leadership,
     publisher::{self, Outbound},
-    topology::Topology,
+    topology::{SchemeQueues, Topology},
 };
+
+/// Shards of a scheme that are looked for when their number has changed.
+const SHARDS_EVER: u32 = 32;
 
 /// Why a worker could not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +39,7 @@ pub struct Broker {
     outbound: Outbound,
     publisher: JoinHandle<()>,
     stop: CancellationToken,
+    ended: CancellationToken,
 }
 
 impl Broker {
@@ -91,7 +95,16 @@ impl Broker {
             halt.clone(),
             connection,
         );
-        Ok(Broker { config, topology, observer, outbound, publisher, stop: halt })
+        let ended = CancellationToken::new();
+        let publisher = tokio::spawn({
+            // Also when the publisher panics: without it every batch would fail in a hot loop.
+            let ended = ended.clone().drop_guard();
+            async move {
+                let _ended = ended;
+                let _ = publisher.await;
+            }
+        });
+        Ok(Broker { config, topology, observer, outbound, publisher, stop: halt, ended })
     }
 
     /// The way to publish.
@@ -124,6 +137,34 @@ impl Broker {
     pub async fn close(self, deadline: Duration) {
         self.stop.cancel();
         let _ = tokio::time::timeout(deadline, self.publisher).await;
+    }
+
+    /// Cancelled when publishing has ended, which is a mistake of ours unless it was closed.
+    pub fn publishing_ended(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
+    /// Load queues of these schemes that hold messages and that nobody consumes with today's number of shards, each
+    /// with its count.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker can't be asked.
+    pub async fn stranded(&self) -> Result<Vec<(String, u32)>, ConnectError> {
+        let inspector = self.inspector().await?;
+        let mut stranded = Vec::new();
+        for SchemeQueues { scheme, shards } in &self.topology.schemes {
+            let used = Route::all(StageName::Load, scheme, *shards);
+            let unsharded = std::iter::once(Route::new(StageName::Load, scheme));
+            let sharded =
+                (0..SHARDS_EVER).map(|n| Route { shard: Some(n), ..Route::new(StageName::Load, scheme) });
+            for route in unsharded.chain(sharded).filter(|route| !used.contains(route)) {
+                if let Some(depth) = inspector.depth(&route.queue()).await?.filter(|depth| depth.ready > 0) {
+                    stranded.push((route.queue(), depth.ready));
+                }
+            }
+        }
+        inspector.close().await;
+        Ok(stranded)
     }
 
     /// The dead-letter queues of all schemes, for inspection.

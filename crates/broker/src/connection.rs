@@ -1,20 +1,32 @@
 //! One connection: how it is opened, named, and how its end is told apart.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use lapin::{
     Connect as _, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
     tcp::OwnedTLSConfig,
-    uri::AMQPUri,
+    uri::{AMQPScheme, AMQPUri},
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// Death of a silent broker is seen after two of these; the server's own default would need two minutes.
 const HEARTBEAT_S: u16 = 10;
 /// Two buffers of 32 frames are held per connection, so the frame size decides the memory of an idle worker; it
 /// must still hold a header with two failure records.
-const FRAME_MAX_BYTES: u32 = 32_768;
+const FRAME_MAX_BYTES: u32 = 65_536;
 
 /// Where the URL comes from; asked again for every connection, so that a rotated password is picked up.
 pub type UrlSource = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
@@ -38,6 +50,9 @@ pub struct BrokerConfig {
     pub blocked_timeout: Duration,
     /// Longest pause between two attempts to connect.
     pub reconnect_pause_max: Duration,
+    /// The last attempt ended by our own deadline. The client can't abandon a handshake, it leaks a thread and a
+    /// socket, so a silent broker is probed with a plain socket before it is tried again.
+    silent: Arc<AtomicBool>,
 }
 
 impl BrokerConfig {
@@ -52,6 +67,7 @@ impl BrokerConfig {
             settle_timeout: Duration::from_secs(10),
             blocked_timeout: Duration::from_secs(300),
             reconnect_pause_max: Duration::from_secs(10),
+            silent: Arc::new(AtomicBool::new(false)),
         }
     }
 
@@ -157,6 +173,10 @@ pub(crate) async fn open(config: &BrokerConfig, role: Role) -> Result<Connection
     uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
     uri.query.frame_max.get_or_insert(FRAME_MAX_BYTES);
     let place = format!("{}:{}", uri.authority.host, uri.authority.port);
+    if config.silent.load(Ordering::Relaxed) {
+        probe(&uri, config.connect_timeout).await?;
+        config.silent.store(false, Ordering::Relaxed);
+    }
     let tls = match &config.ca_file {
         Some(path) => OwnedTLSConfig {
             identity: None,
@@ -180,10 +200,31 @@ pub(crate) async fn open(config: &BrokerConfig, role: Role) -> Result<Connection
                 ConnectError::Absent(format!("RabbitMQ at {place} can't be reached: {text}"))
             }
         }),
-        Err(_) => Err(ConnectError::Absent(format!(
-            "RabbitMQ at {place} did not answer within {} s",
-            config.connect_timeout.as_secs()
-        ))),
+        Err(_) => {
+            config.silent.store(true, Ordering::Relaxed);
+            let seconds = config.connect_timeout.as_secs();
+            Err(ConnectError::Absent(format!("RabbitMQ at {place} did not answer within {seconds} s")))
+        }
+    }
+}
+
+/// Asks whether anybody answers at all: over AMQP the server speaks first once it has seen the protocol header.
+async fn probe(uri: &AMQPUri, deadline: Duration) -> Result<(), ConnectError> {
+    let place = format!("{}:{}", uri.authority.host, uri.authority.port);
+    let plain = uri.scheme == AMQPScheme::AMQP;
+    let ask = async {
+        let mut socket = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await?;
+        if plain {
+            socket.write_all(b"AMQP\x00\x00\x09\x01").await?;
+            let mut first = [0_u8; 1];
+            socket.read_exact(&mut first).await?;
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    match tokio::time::timeout(deadline, ask).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(ConnectError::Absent(format!("RabbitMQ at {place} can't be reached: {error}"))),
+        Err(_) => Err(ConnectError::Absent(format!("RabbitMQ at {place} still doesn't answer"))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt as _;
@@ -27,6 +27,9 @@ use crate::{
     lane::{Epoch, Inbox, Lane, LaneEnd, Signals},
     topology::{Topology, short},
 };
+
+/// A session that lasts longer than this is sound, and its end is met with a quick reconnect.
+const SETTLED_SESSION: Duration = Duration::from_secs(10);
 
 /// A queue to consume, and how many of its messages may be in hand at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +174,7 @@ impl Supervisor {
             Err(_) => return self.end(&lost, running, "setup", "no answer while consuming was set up").await,
         }
         self.observer.connected(Role::Consume, true);
-        backoff.reset();
+        let began = Instant::now();
         let mut to_drain = self.lanes.len();
         if to_drain == 0 {
             let _ = self.drained.send(true);
@@ -179,11 +182,23 @@ impl Supervisor {
         loop {
             tokio::select! {
                 Some(end) = running.join_next(), if !self.close.is_cancelled() => {
+                    // A session that ends at once is no reason to hurry: every end counts against what was in hand.
+                    if began.elapsed() > SETTLED_SESSION {
+                        backoff.reset();
+                    }
+                    if self.close.is_cancelled() {
+                        self.settle_rest(&mut running).await;
+                        lost.store(true, Ordering::Release);
+                        return None;
+                    }
                     let end = end.unwrap_or_else(|e| LaneEnd { reason: "lane", detail: e.to_string() });
                     return self.end(&lost, running, end.reason, &end.detail).await;
                 }
                 event = events.next() => match event {
                     Some(Event::Error(error)) => {
+                        if began.elapsed() > SETTLED_SESSION {
+                            backoff.reset();
+                        }
                         return self.end(&lost, running, "connection", &error.to_string()).await;
                     }
                     Some(_) => {}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use kingpost_model::{FailureRecord, Work};
+use kingpost_model::{Failure, FailureKind, FailureRecord, Work};
 use lapin::{
     Channel, Connection, ErrorKind,
     options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
@@ -125,10 +125,11 @@ impl Inspector {
                 break;
             };
             let delivery = next.map_err(|e| ConnectError::of(&e))?;
-            let work = wire::work(&route, &delivery.properties, delivery.data.into());
+            let work = wire::work(&route, &delivery.properties, delivery.data.into(), 0);
             let failure = match (wire::broker_reason(&delivery.properties), &work.last_failure) {
+                (Some(_), _) => FailureRecord::unjudged(route.stage, 0),
                 (None, Some(record)) => (**record).clone(),
-                _ => FailureRecord::unjudged(route.stage, 0),
+                (None, None) => unexplained(&work),
             };
             letters.push(DeadLetter { queue: queue.to_owned(), work, failure });
         }
@@ -142,6 +143,12 @@ impl Inspector {
         let connection = self.session.into_inner().connection;
         let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
     }
+}
+
+/// A dead letter whose reason this release can't read: put there by hand, or by a newer release.
+fn unexplained(work: &Work) -> FailureRecord {
+    let text = "no reason that this release can read; see the headers of the message";
+    FailureRecord::of(&Failure::new(FailureKind::Internal, text), work, 0, "")
 }
 
 fn is_not_found(error: &lapin::Error) -> bool {

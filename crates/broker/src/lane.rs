@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -46,6 +46,8 @@ pub struct Delivery {
     pub work: Work,
     /// The broker has handed it out before.
     pub redelivered: bool,
+    /// How often it was handed out without being settled, as far as the broker counts it.
+    pub unsettled: u64,
     /// What settles it.
     pub receipt: Receipt,
 }
@@ -314,14 +316,17 @@ impl Running {
     async fn deliver(&mut self, delivery: lapin::message::Delivery) {
         self.epoch.first_delivery.get_or_init(Instant::now);
         self.tags.delivered(delivery.delivery_tag);
-        let work = wire::work(&self.lane.route, &delivery.properties, delivery.data.into());
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        let work = wire::work(&self.lane.route, &delivery.properties, delivery.data.into(), now_ms);
+        let unsettled = wire::delivery_count(&delivery.properties);
         let receipt = Receipt {
             tag: delivery.delivery_tag,
             epoch: Arc::clone(&self.epoch),
             settle: self.lane.settle.clone(),
             settled: false,
         };
-        let delivery = Delivery { work, redelivered: delivery.redelivered, receipt };
+        let delivery = Delivery { work, redelivered: delivery.redelivered, unsettled, receipt };
         // The inbox holds as many as the prefetch allows, so this waits only for a worker that is gone.
         let _ = self.lane.deliveries.send(delivery).await;
     }

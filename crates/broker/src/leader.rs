@@ -11,7 +11,7 @@ use kingpost_model::{RecordKey, Route, StageName, WORK_EXCHANGE, Work, WorkId};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ErrorKind,
     options::{
-        BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
     },
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
@@ -23,6 +23,12 @@ use crate::{
     wire,
 };
 
+/// How often an absent cursor is looked for again: a predecessor that died with it in hand returns it a moment later
+/// than the right to lead.
+const CURSOR_LOOKS: u32 = 5;
+/// Pause between two looks.
+const CURSOR_PAUSE: Duration = Duration::from_millis(200);
+
 /// The right to cut windows of one scheme, held as long as its connection lives.
 #[derive(Debug)]
 pub struct Leadership {
@@ -30,7 +36,6 @@ pub struct Leadership {
     channel: Channel,
     scheme: String,
     app: ShortString,
-    cursor_tag: Option<u64>,
     timeout: Duration,
 }
 
@@ -75,14 +80,7 @@ impl Leadership {
         };
         let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
         let timeout = config.confirm_timeout;
-        Ok(Some(Leadership {
-            connection,
-            channel,
-            scheme: scheme.to_owned(),
-            app,
-            cursor_tag: None,
-            timeout,
-        }))
+        Ok(Some(Leadership { connection, channel, scheme: scheme.to_owned(), app, timeout }))
     }
 
     /// True while the connection, and with it the right, is held.
@@ -90,19 +88,30 @@ impl Leadership {
         self.connection.status().connected() && self.channel.status().connected()
     }
 
-    /// The last confirmed cursor, kept in hand until a newer one is confirmed.
+    /// The last confirmed cursor. It is put back at once: a leader that died with it in hand would leave its successor
+    /// an empty queue for a moment, and an empty queue means to begin anew.
     ///
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
-    pub async fn cursor(&mut self) -> Result<Option<Bytes>, ConnectError> {
-        let queue = short(&Topology::cursor_queue(&self.scheme))?;
-        let get = self.channel.basic_get(queue, BasicGetOptions::default());
-        let message = tokio::time::timeout(self.timeout, get).await.map_err(|_| answerless())?;
-        let message = message.map_err(|e| ConnectError::of(&e))?;
-        Ok(message.map(|message| {
-            self.cursor_tag = Some(message.delivery.delivery_tag);
-            Bytes::from(message.delivery.data)
-        }))
+    pub async fn cursor(&self) -> Result<Option<Bytes>, ConnectError> {
+        let read = async {
+            let queue = short(&Topology::cursor_queue(&self.scheme))?;
+            let mut looks = 0;
+            let message = loop {
+                let message = self.channel.basic_get(queue.clone(), BasicGetOptions::default()).await;
+                match message.map_err(|e| ConnectError::of(&e))? {
+                    Some(message) => break message,
+                    None if looks == CURSOR_LOOKS => return Ok(None),
+                    None => looks += 1,
+                }
+                tokio::time::sleep(CURSOR_PAUSE).await;
+            };
+            let options = BasicNackOptions { multiple: false, requeue: true };
+            let back = self.channel.basic_nack(message.delivery.delivery_tag, options).await;
+            back.map_err(|e| ConnectError::of(&e))?;
+            Ok(Some(Bytes::from(message.delivery.data)))
+        };
+        tokio::time::timeout(self.timeout, read).await.map_err(|_| answerless())?
     }
 
     /// Publishes windows and, once every one of them is confirmed and routed, the cursor behind them.
@@ -110,7 +119,7 @@ impl Leadership {
     /// # Errors
     /// [`ConnectError`] when anything is not confirmed; the cursor has not moved then, or its fate is unknown, and
     /// the leadership has to be given up and taken again.
-    pub async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), ConnectError> {
+    pub async fn advance(&self, windows: Vec<Work>, cursor: Bytes) -> Result<(), ConnectError> {
         let key = Route::new(StageName::Extract, &self.scheme).queue();
         self.publish(&key, windows).await?;
         let queue = Topology::cursor_queue(&self.scheme);
@@ -118,14 +127,6 @@ impl Leadership {
         let key = RecordKey::new("cursor", &*self.scheme);
         let work = Work::new(id, StageName::Extract, &*self.scheme, key, cursor);
         self.publish(&queue, vec![work]).await?;
-        // The old cursor is still in hand; were it returned now, the queue of length one would drop it as its head.
-        if let Some(tag) = self.cursor_tag.take() {
-            let ack = self.channel.basic_ack(tag, BasicAckOptions::default());
-            tokio::time::timeout(self.timeout, ack)
-                .await
-                .map_err(|_| answerless())?
-                .map_err(|e| ConnectError::of(&e))?;
-        }
         Ok(())
     }
 

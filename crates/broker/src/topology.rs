@@ -13,9 +13,10 @@ use crate::connection::ConnectError;
 const RESUME_EXCHANGE: &str = "kingpost.resume";
 /// Keeps what came back to a queue that is no longer there; also the name of its queue.
 pub(crate) const UNROUTABLE: &str = "kingpost.unroutable";
-/// Deliveries without a verdict after which the broker itself gives up on a message. High enough for restarts with
-/// messages in hand; a message that kills its worker still ends somewhere.
-const DELIVERY_LIMIT: i64 = 50;
+/// Deliveries without a settlement after which the broker itself gives up on a message. Every lost connection counts
+/// for every message in hand, touched or not, so this is only the last resort behind the worker's own judgement. It is
+/// a queue argument, which can't be changed on a queue that exists; a policy may lower it.
+const DELIVERY_LIMIT: i64 = 1_000;
 /// For queues that are read and put back: never give up. 4.x would drop after 20 by default.
 const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 

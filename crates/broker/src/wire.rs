@@ -31,7 +31,30 @@ const FIRST_FAILURE: &str = "kingpost-first-failure";
 const LAST_FAILURE: &str = "kingpost-last-failure";
 /// The last failure's kind by itself, so that a broker's own tools can show it.
 const FAILURE_KIND: &str = "kingpost-failure-kind";
-const OURS: &str = "kingpost-";
+/// What this release reads itself; everything else is carried along unread, a newer release's headers as well.
+const KNOWN: [&str; 17] = [
+    DOCUMENT,
+    KEY,
+    SCHEME,
+    STAGE,
+    SOURCE_NUMBER,
+    WRITE_KEY,
+    ATTEMPT,
+    ORIGIN,
+    VERIFY,
+    MODIFIED,
+    EXTRACTED,
+    UNCLEAR_SINCE,
+    TRACEPARENT,
+    FIRST_FAILURE,
+    LAST_FAILURE,
+    FAILURE_KIND,
+    "kingpost-version",
+];
+/// Longest failure record in bytes as it is written; two of them share a header frame with everything else.
+const RECORD_BYTES_MAX: usize = 8_192;
+/// The broker's count of deliveries that ended without a settlement.
+const DELIVERY_COUNT: &str = "x-delivery-count";
 
 fn insert(table: &mut FieldTable, name: &str, value: AMQPValue) {
     if let Ok(name) = ShortString::try_new(name) {
@@ -48,7 +71,16 @@ fn insert_text(table: &mut FieldTable, name: &str, value: &str) {
 }
 
 fn insert_record(table: &mut FieldTable, name: &str, record: Option<&FailureRecord>) {
-    if let Some(json) = record.and_then(|r| serde_json::to_vec(r).ok()) {
+    let Some(record) = record else { return };
+    let Ok(mut json) = serde_json::to_vec(record) else { return };
+    if json.len() > RECORD_BYTES_MAX {
+        // Only escapes make it this long: what remains is the kind, and a beginning of the text.
+        let text: String = record.text.chars().filter(|c| !c.is_control()).take(200).collect();
+        let more_problems = record.more_problems + record.problems.len();
+        let short = FailureRecord { problems: Vec::new(), more_problems, text, ..record.clone() };
+        json = serde_json::to_vec(&short).unwrap_or_default();
+    }
+    if json.len() <= RECORD_BYTES_MAX {
         insert(table, name, AMQPValue::LongString(LongString::from(json)));
     }
 }
@@ -124,17 +156,32 @@ fn as_int(value: &AMQPValue) -> Option<i64> {
     }
 }
 
-/// Reads a message back; whatever is missing, because a person or another tool published it, gets the most
-/// careful default.
-pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes) -> Work {
+/// Reads a message back; whatever is missing or unreadable, because a person, another tool or another release
+/// published it, gets the most careful reading.
+pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes, now_ms: i64) -> Work {
     let empty = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&empty).inner();
     let get = |name: &str| headers.get(name);
     let text = |name: &str| get(name).and_then(as_text);
     let int = |name: &str| get(name).and_then(as_int);
-    let record = |name: &str| -> Option<Box<FailureRecord>> {
-        text(name).and_then(|json| serde_json::from_str(&json).ok()).map(Box::new)
+    let mut foreign: Vec<(String, String)> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value))
+        .filter(|(name, _)| !KNOWN.contains(name) && !name.starts_with("x-"))
+        .filter_map(|(name, value)| Some((name.to_owned(), as_text(value)?)))
+        .collect();
+    let mut record = |name: &str| -> Option<Box<FailureRecord>> {
+        let json = text(name)?;
+        match serde_json::from_str(&json) {
+            Ok(record) => Some(Box::new(record)),
+            Err(_) => {
+                // A newer release's record is not ours to lose.
+                foreign.push((name.to_owned(), json));
+                None
+            }
+        }
     };
+    let (first_failure, last_failure) = (record(FIRST_FAILURE), record(LAST_FAILURE));
     let id = properties.message_id().as_ref().map_or_else(
         || WorkId::new(format!("body-{:016x}", fingerprint(&body))),
         |id| WorkId::new(id.as_str()),
@@ -151,22 +198,23 @@ pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes) -> 
     work.source_number = text(SOURCE_NUMBER);
     work.write_key = text(WRITE_KEY);
     work.attempt = int(ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
-    work.origin =
-        if ours { text(ORIGIN).map_or(Origin::Live, |o| Origin::parse(&o)) } else { Origin::Replay };
-    work.verify = matches!(get(VERIFY), Some(AMQPValue::Boolean(true))) || !ours;
+    work.origin = text(ORIGIN).map_or(Origin::Replay, |o| Origin::parse(&o));
+    work.verify = !ours || get(VERIFY).is_some_and(|v| as_text(v).as_deref() != Some("false"));
     work.modified_ms = int(MODIFIED);
     work.extracted_ms = int(EXTRACTED);
-    work.unclear_since_ms = int(UNCLEAR_SINCE);
+    work.unclear_since_ms = get(UNCLEAR_SINCE).map(|value| as_int(value).unwrap_or(now_ms));
     work.traceparent = text(TRACEPARENT);
-    work.first_failure = record(FIRST_FAILURE);
-    work.last_failure = record(LAST_FAILURE);
-    work.headers = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value))
-        .filter(|(name, _)| !name.starts_with(OURS) && !name.starts_with("x-") && *name != TRACEPARENT)
-        .filter_map(|(name, value)| Some((name.to_owned(), as_text(value)?)))
-        .collect();
+    work.first_failure = first_failure;
+    work.last_failure = last_failure;
+    work.headers = foreign;
     work
+}
+
+/// How often the broker has delivered a message that nobody settled.
+pub(crate) fn delivery_count(properties: &BasicProperties) -> u64 {
+    let headers = properties.headers().as_ref();
+    let count = headers.and_then(|h| h.inner().get(DELIVERY_COUNT)).and_then(as_int);
+    count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
 
 /// Why the broker itself dead-lettered a message, if it did: `delivery_limit`, `rejected`, `expired` or `maxlen`.
@@ -221,7 +269,7 @@ mod tests {
         let work = sample();
         let properties = properties(&work, &"kingpost-test/1".into(), 1);
         let route = Route::new(StageName::Load, "purchase-stockin");
-        assert_eq!(super::work(&route, &properties, work.body.clone()), work);
+        assert_eq!(super::work(&route, &properties, work.body.clone(), 9), work);
         assert_eq!(properties.delivery_mode(), &Some(2));
     }
 
@@ -232,18 +280,56 @@ mod tests {
         insert_text(&mut table, "x-death", "junk");
         insert_text(&mut table, "ticket", "T-1");
         let properties = BasicProperties::default().with_headers(table);
-        work = super::work(&Route::new(StageName::Load, "s"), &properties, work.body);
+        work = super::work(&Route::new(StageName::Load, "s"), &properties, work.body, 9);
         assert_eq!(work.headers, [("ticket".to_owned(), "T-1".to_owned())]);
     }
 
     #[test]
     fn a_message_published_by_hand_is_looked_up_before_it_is_posted() {
         let route = Route::new(StageName::Load, "s");
-        let work = super::work(&route, &BasicProperties::default(), Bytes::from_static(b"{}"));
+        let work = super::work(&route, &BasicProperties::default(), Bytes::from_static(b"{}"), 9);
         assert!(work.verify);
         assert_eq!(work.origin, Origin::Replay);
         assert_eq!(work.attempt, 1);
         assert_eq!(work.scheme, "s");
+    }
+
+    #[test]
+    fn what_another_release_or_tool_wrote_is_kept_and_read_with_care() {
+        let route = Route::new(StageName::Load, "s");
+        let mut table = FieldTable::default();
+        for (name, value) in [
+            (STAGE, "load"),
+            (VERIFY, "true"),
+            (UNCLEAR_SINCE, "yesterday"),
+            ("kingpost-fence", "7"),
+            (LAST_FAILURE, "{\"kind\":\"of-a-newer-release\"}"),
+        ] {
+            insert_text(&mut table, name, value);
+        }
+        let properties = BasicProperties::default().with_headers(table);
+        let work = super::work(&route, &properties, Bytes::from_static(b"{}"), 9);
+        assert!(work.verify, "a text is as good as a truth value");
+        assert_eq!((work.origin, work.unclear_since_ms), (Origin::Replay, Some(9)));
+        let back = super::properties(&work, &"t".into(), 1);
+        let headers = back.headers().clone().unwrap_or_default();
+        for name in ["kingpost-fence", LAST_FAILURE] {
+            assert!(headers.inner().contains_key(name), "{name} was lost");
+        }
+    }
+
+    #[test]
+    fn a_failure_of_nothing_but_escapes_still_fits_its_header() {
+        let mut work = sample();
+        let problem = kingpost_model::FieldProblem { message: "\u{1}".repeat(900), ..Default::default() };
+        let failure =
+            Failure::new(FailureKind::Refused, "\u{2}".repeat(900)).with_problems(vec![problem; 50]);
+        let record = FailureRecord::of(&failure, &work, 5, "w/1");
+        work.last_failure = Some(Box::new(record));
+        let properties = properties(&work, &"t".into(), 1);
+        let headers = properties.headers().clone().unwrap_or_default();
+        let json = headers.inner().get(LAST_FAILURE).and_then(as_text).unwrap();
+        assert!(json.len() <= RECORD_BYTES_MAX && json.contains("refused"), "{} bytes", json.len());
     }
 
     #[test]

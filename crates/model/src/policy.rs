@@ -66,7 +66,6 @@ const fn delays(kind: FailureKind) -> &'static [Duration] {
     const WINDOW: &[Duration] = &[seconds(30), seconds(180), seconds(1_200), seconds(1_200)];
     const BRIEF: &[Duration] = &[seconds(5), seconds(30), seconds(180)];
     const OUTAGE: &[Duration] = &[seconds(30)];
-    const PAUSE: &[Duration] = &[seconds(180)];
     match kind {
         FailureKind::Malformed
         | FailureKind::Unmappable
@@ -77,8 +76,7 @@ const fn delays(kind: FailureKind) -> &'static [Duration] {
         FailureKind::Transient => CLIMB,
         FailureKind::Incomplete => WINDOW,
         FailureKind::Internal => BRIEF,
-        FailureKind::Throttled | FailureKind::Unavailable => OUTAGE,
-        FailureKind::Configuration => PAUSE,
+        FailureKind::Throttled | FailureKind::Unavailable | FailureKind::Configuration => OUTAGE,
     }
 }
 

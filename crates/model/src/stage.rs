@@ -83,6 +83,11 @@ pub trait Outbox: Send + Sync {
 pub trait Stage: Send + Sync + 'static {
     /// Processes a batch and returns exactly one verdict per item, in the order of the items.
     fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>>;
+
+    /// Whether a write for the same key may still be running; asked before work is handed to another worker unjudged.
+    fn may_be_in_flight(&self, _work: &Work) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use kingpost_broker::{Delivery, Destination, Inbox, Outbound, Posting, Receipt};
 use kingpost_model::{
-    Batch, Failure, FailureKind, FailureRecord, Item, Outbox as _, Route, Stage, Tier, Verdict, Work, decide,
+    Batch, Failure, FailureKind, FailureRecord, Fault, Item, Outbox as _, Route, Stage, Tier, Verdict, Work,
+    decide,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -29,6 +30,10 @@ pub(crate) struct Lane {
     /// Program and version, for failure records.
     pub(crate) worker: String,
 }
+
+/// Deliveries without a settlement after which a message is judged without being processed; the broker's own limit is
+/// far behind.
+const UNSETTLED_MAX: u64 = 20;
 
 struct Held {
     since: Instant,
@@ -99,13 +104,16 @@ async fn gather(
             Ok(None) | Err(_) => break,
         }
     }
+    // What a lost session delivered has been handed out again; the rest is of one session.
+    held.retain(|h| h.delivery.receipt.lease().is_held());
     let take = rows.min(held.len());
     Some(held.drain(..take).map(|h| h.delivery).collect())
 }
 
 impl Lane {
     fn learn(&self, pace: &mut Pace, verdicts: Vec<Verdict>) {
-        if pace.learn(&verdicts, Instant::now()) {
+        // A batch whose session was lost on the way has nothing to teach.
+        if !verdicts.is_empty() && pace.learn(&verdicts, Instant::now()) {
             self.telemetry.paused(pace.reason());
             match pace.reason() {
                 Some(kind) => warn!(
@@ -143,7 +151,8 @@ impl Lane {
     async fn hand_on(&self, delivery: Delivery) {
         let tier = Tier::at_least(Duration::from_secs(60));
         let destination = Destination::Wait(tier, self.route.clone());
-        let work = careful(delivery.work, delivery.redelivered);
+        let suspect = delivery.redelivered || self.stage.may_be_in_flight(&delivery.work);
+        let work = careful(delivery.work, suspect);
         if self.outbound.publish(vec![Posting { destination, work }]).await.is_ok() {
             Receipt::acknowledge(vec![delivery.receipt]);
         }
@@ -156,8 +165,9 @@ impl Lane {
         if deliveries.is_empty() {
             return;
         }
+        let suspect = |d: &Delivery| d.redelivered || self.stage.may_be_in_flight(&d.work);
         let (works, receipts): (Vec<_>, Vec<_>) =
-            deliveries.into_iter().map(|d| (careful(d.work, d.redelivered), d.receipt)).unzip();
+            deliveries.into_iter().map(|d| (careful(d.work.clone(), suspect(&d)), d.receipt)).unzip();
         let destination = Destination::Work(self.route.clone());
         let postings = works
             .into_iter()
@@ -182,8 +192,15 @@ impl Lane {
         let (mut items, mut receipts) =
             (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
         for delivery in deliveries {
+            if delivery.unsettled >= UNSETTLED_MAX {
+                self.unsettled(delivery).await;
+                continue;
+            }
             items.push(Item { work: delivery.work, redelivered: delivery.redelivered });
             receipts.push(delivery.receipt);
+        }
+        if items.is_empty() {
+            return Vec::new();
         }
         self.telemetry.begun(&items);
         let batch = Batch { items, lease };
@@ -192,6 +209,23 @@ impl Lane {
         let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
         verdicts
+    }
+
+    /// Judges a message that was handed out again and again and never settled: it may kill its worker, or it may only
+    /// have been in the hands of workers that lost their connections. The fresh copy starts its count anew.
+    async fn unsettled(&self, delivery: Delivery) {
+        let text = format!(
+            "handed out {} times without being settled; does it kill its worker?",
+            delivery.unsettled
+        );
+        let failure = Failure::new(FailureKind::Internal, text).by(Fault::Broker);
+        let item = Item { work: delivery.work, redelivered: delivery.redelivered };
+        let verdict = decide(failure, item.work.attempt);
+        let Some(mut posting) = self.posting(&item, &verdict) else { return };
+        posting.work = careful(posting.work, item.redelivered);
+        if self.outbound.publish(vec![posting]).await.is_ok() && delivery.receipt.lease().is_held() {
+            Receipt::acknowledge(vec![delivery.receipt]);
+        }
     }
 
     /// One verdict per item, whatever the stage does.
@@ -206,7 +240,9 @@ impl Lane {
         // One of them breaks the stage; alone, each stands for itself.
         let mut verdicts = Vec::with_capacity(batch.items.len());
         for item in &batch.items {
-            let single = Batch { items: vec![item.clone()], lease: batch.lease.clone() };
+            // The broken attempt may have acted on it already.
+            let item_again = Item { redelivered: true, ..item.clone() };
+            let single = Batch { items: vec![item_again], lease: batch.lease.clone() };
             let alone = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
             let verdict = match self.attempt(&single, &alone).await {
                 Some(mut verdict) if alone.flush().await.is_ok() => verdict.pop(),
@@ -250,7 +286,7 @@ impl Lane {
             return false;
         }
         for (item, verdict) in batch.items.iter().zip(verdicts) {
-            if let Some(posting) = self.posting(&item.work, verdict) {
+            if let Some(posting) = self.posting(item, verdict) {
                 outbox.post(posting);
             }
         }
@@ -262,7 +298,8 @@ impl Lane {
     }
 
     /// The copy that a verdict sends on, logged once, here.
-    fn posting(&self, work: &Work, verdict: &Verdict) -> Option<Posting> {
+    fn posting(&self, item: &Item, verdict: &Verdict) -> Option<Posting> {
+        let work = &item.work;
         let (failure, counted) = match verdict {
             Verdict::Done => return None,
             Verdict::Retry { failure, counted, .. } => (failure, *counted),
@@ -271,7 +308,9 @@ impl Lane {
         let now = now_ms();
         let record = FailureRecord::of(failure, work, now, &self.worker);
         let mut next = work.after_failure(record, counted);
-        if failure.kind == FailureKind::Unclear && (failure.in_flight || next.unclear_since_ms.is_none()) {
+        // A redelivered message may have a write running that began long after the last unclear one.
+        let anew = failure.in_flight || item.redelivered || next.unclear_since_ms.is_none();
+        if failure.kind == FailureKind::Unclear && anew {
             next.unclear_since_ms = Some(now);
         }
         let destination = match verdict {
@@ -293,8 +332,8 @@ fn crashed() -> Failure {
 }
 
 /// A copy must not look fresher than the delivery it stands for.
-fn careful(mut work: Work, redelivered: bool) -> Work {
-    if redelivered {
+fn careful(mut work: Work, suspect: bool) -> Work {
+    if suspect {
         work.verify = true;
         if work.unclear_since_ms.is_none() {
             work.unclear_since_ms = Some(now_ms());

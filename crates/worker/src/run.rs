@@ -7,6 +7,7 @@ use std::{
 };
 
 use kingpost_broker::{Broker, BrokerConfig, Inbox, LaneSpec, StartError, Subscription};
+use kingpost_model::StageName;
 use kingpost_settings::{AmqpUrl, Environment, Exit, Problems, Program, warnings};
 use kingpost_telemetry::{Health, Metrics, logs, serve};
 use tokio::{
@@ -128,6 +129,11 @@ async fn serve_queues(
 ) -> Exit {
     let broker = Arc::new(broker);
     let drain = plan.worker.drain;
+    if let Some(text) = stranded(&plan, &broker).await {
+        error!("{text}");
+        return Exit::Refused;
+    }
+    let publishing_ended = broker.publishing_ended();
     let specs =
         plan.lanes.iter().map(|lane| LaneSpec { route: lane.route.clone(), prefetch: lane.batch.prefetch });
     let (subscription, inboxes) = broker.subscribe(specs.collect());
@@ -148,6 +154,10 @@ async fn serve_queues(
             error!(error = ?ended.err(), "a queue's task ended by itself");
             Exit::Bug
         }
+        () = publishing_ended.cancelled() => {
+            error!("publishing ended by itself");
+            Exit::Bug
+        }
     };
     stop.cancel();
     drain_all(subscription, lanes, background, finish, drain).await;
@@ -156,6 +166,29 @@ async fn serve_queues(
         Err(_) => warn!("the broker is still in use; its connections end with the process"),
     }
     exit
+}
+
+/// A loader must not start while messages lie in load queues that nobody consumes any more.
+async fn stranded(plan: &Plan, broker: &Broker) -> Option<String> {
+    if !plan.lanes.iter().any(|lane| lane.route.stage == StageName::Load) {
+        return None;
+    }
+    match broker.stranded().await {
+        Ok(queues) if queues.is_empty() => None,
+        Ok(queues) => {
+            let list: Vec<String> =
+                queues.iter().map(|(queue, count)| format!("{queue} ({count})")).collect();
+            Some(format!(
+                "messages lie in queues of another number of shards: {}; set `shards` of the scheme back, let the \
+                 loaders drain them, then change it",
+                list.join(", ")
+            ))
+        }
+        Err(error) => {
+            warn!(%error, "could not look for queues of another number of shards");
+            None
+        }
+    }
 }
 
 fn spawn_lane(

@@ -355,7 +355,7 @@ async fn a_wrong_password_is_refused_and_an_absent_broker_is_waited_for() -> Res
 async fn one_scheduler_leads_and_the_newest_cursor_survives_it() -> Result<()> {
     let url = shared_broker().await?.vhost("broker-leader").await?;
     let broker = start(&url, Arc::new(NoObserver)).await?;
-    let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    let leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
     assert!(broker.lead(SCHEME).await?.is_none(), "two schedulers lead");
     assert_eq!(leader.cursor().await?, None);
     for n in 1..=3_usize {
@@ -365,10 +365,10 @@ async fn one_scheduler_leads_and_the_newest_cursor_survives_it() -> Result<()> {
     assert_eq!(leader.depth("extract.orders").await?, 6);
     // It dies with the cursor it had read in hand; the newer one must win.
     leader.resign().await;
-    let mut next = wait_for_lead(&broker).await?;
+    let next = wait_for_lead(&broker).await?;
     assert_eq!(next.cursor().await?.as_deref(), Some(&b"cursor-3"[..]));
     drop(next);
-    let mut last = wait_for_lead(&broker).await?;
+    let last = wait_for_lead(&broker).await?;
     assert_eq!(last.cursor().await?.as_deref(), Some(&b"cursor-3"[..]));
     broker.close(SOON).await;
     Ok(())

@@ -111,8 +111,7 @@ async fn wrong_credentials_pause_the_scheme_and_lose_nothing() -> Result<()> {
     let output = crate::stop(loader).await?;
     assert!(!output.contains(&wrong), "a secret is in the log");
     let _loader = pipeline.start("loader")?;
-    // What the wrong loader tried waits three minutes for a person to mend it; the rest goes on at once.
-    wait_until(SOON, "documents", async || documents(&sandbox).await >= 10).await?;
+    sound(&pipeline, &sandbox, 20, 0).await?;
     Ok(())
 }
 
@@ -137,6 +136,61 @@ async fn the_command_line_tools_explain_themselves() -> Result<()> {
         let status = process.wait(Duration::from_secs(10)).await?;
         assert_eq!(status.code(), Some(0), "{binary}: {}", process.output());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn messages_of_another_number_of_shards_are_not_left_behind() -> Result<()> {
+    let (sandbox, pipeline) = prepared("bad-shards", 5).await?;
+    let file = pipeline.schemes.path().join("purchase-stockin.yaml");
+    let unsharded = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, unsharded.replace("\n  key: FBillNo", "\n  shards: 2\n  key: FBillNo"))?;
+    let reading = [pipeline.start("extractor")?, pipeline.start("transformer")?];
+    let inspector = pipeline.inspector().await?;
+    wait_until(SOON, "models in both shards", async || {
+        let mut ready = 0;
+        for shard in 0..2 {
+            let depth = inspector.depth(&format!("load.purchase-stockin.{shard}")).await;
+            ready += depth.ok().flatten().map_or(0, |depth| depth.ready);
+        }
+        ready == 5
+    })
+    .await?;
+    for worker in reading {
+        crate::stop(worker).await?;
+    }
+    let sharded = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, &unsharded)?;
+    let (code, output) = refused(&pipeline, "loader", &[]).await?;
+    assert_eq!(code, Some(69), "{output}");
+    says(&output, &["another number of shards", "load.purchase-stockin."]);
+    std::fs::write(&file, sharded)?;
+    let _loaders = [pipeline.start("loader")?, pipeline.start("loader")?];
+    wait_until(SOON, "all documents", async || documents(&sandbox).await == 5).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_handed_out_again_and_again_is_judged_and_not_lost() -> Result<()> {
+    let (sandbox, pipeline) = prepared("bad-poison", 3).await?;
+    let _reading = pipeline.start("extractor")?;
+    let inspector = pipeline.inspector().await?;
+    let queue = "transform.purchase-stockin";
+    wait_until(SOON, "the orders", async || {
+        inspector.depth(queue).await.ok().flatten().is_some_and(|depth| depth.ready == 3)
+    })
+    .await?;
+    let admin = Connection::connect(&pipeline.amqp_url, ConnectionProperties::default()).await?;
+    let channel = admin.create_channel().await?;
+    for _ in 0..25 {
+        let got = channel.basic_get(queue.into(), lapin::options::BasicGetOptions::default()).await?;
+        let options = lapin::options::BasicNackOptions { multiple: false, requeue: true };
+        got.context("the queue is empty")?.delivery.acker.nack(options).await?;
+    }
+    let transformer = pipeline.start("transformer")?;
+    let _loader = pipeline.start("loader")?;
+    sound(&pipeline, &sandbox, 3, 0).await?;
+    says(&crate::stop(transformer).await?, &["handed out 25 times without being settled"]);
     Ok(())
 }
 
