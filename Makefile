@@ -12,6 +12,7 @@ help: ## this list
 
 demo: ## the whole pipeline on this machine, with its account at the end; KEEP=1 leaves it running until Ctrl-C
 	@scripts/setup.sh
+	@echo '· building (the first time takes some minutes)'
 	@$(CARGO) build --release --quiet --workspace --bins
 	@$(TARGET)/release/kingpost-demo $(if $(KEEP),--keep)
 

@@ -37,6 +37,11 @@ pub struct DeadLetter {
     pub failure: FailureRecord,
 }
 
+/// Pause between two looks whether everything is back.
+const RETURN_PAUSE: Duration = Duration::from_millis(20);
+/// Longest wait for everything to be back.
+const RETURN_MAX: Duration = Duration::from_secs(2);
+
 /// A connection that only looks.
 pub struct Inspector {
     config: BrokerConfig,
@@ -135,7 +140,22 @@ impl Inspector {
         }
         // Closing the channel returns everything to its place, unacknowledged.
         let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
+        self.wait_returned(queue, letters.len()).await;
         Ok(letters)
+    }
+
+    /// The broker answers a close before it has put everything back; whoever looks meanwhile would see too few.
+    async fn wait_returned(&self, queue: &str, count: usize) {
+        let returned = async {
+            loop {
+                match self.depth(queue).await {
+                    Ok(Some(depth)) if (depth.ready as usize) < count => tokio::time::sleep(RETURN_PAUSE).await,
+                    _ => break,
+                }
+            }
+        };
+        // Somebody else may have taken some: then it is only a short wait.
+        let _ = tokio::time::timeout(RETURN_MAX, returned).await;
     }
 
     /// Closes the connection.

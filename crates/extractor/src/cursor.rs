@@ -1,38 +1,72 @@
-//! How far the windows of a scheme have been cut.
+//! How far the windows of a scheme have been cut, and where the next ones are cut.
 
 use jiff::{Timestamp, tz::Offset};
 use kingpost_model::Window;
 use serde::{Deserialize, Serialize};
 
+/// How far ahead of the clock a cursor may be to be believed less than the clock: two days.
+const ASTRAY_S: i64 = 2 * 86_400;
+
+/// How far the windows of a scheme have been cut, in seconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// Everything before this second has been cut into windows.
+    pub(crate) at_s: i64,
+    /// The last second that was ever cut: later than `at_s` after a clock went back. What was changed before it may
+    /// have been read.
+    pub(crate) reached_s: i64,
+}
+
 /// The message in the cursor queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Wire {
     scheme: String,
-    /// Everything before this second has been cut into windows.
     cursor: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reached: Option<String>,
 }
 
-/// Writes a cursor.
-pub(crate) fn write(scheme: &str, second: i64) -> Vec<u8> {
-    let cursor = match Timestamp::from_second(second) {
+impl Cursor {
+    /// A cursor before which nothing was ever cut twice.
+    pub(crate) const fn new(second: i64) -> Self {
+        Cursor { at_s: second, reached_s: second }
+    }
+
+    /// Writes a cursor as JSON.
+    pub(crate) fn write(self, scheme: &str) -> Vec<u8> {
+        let reached = (self.reached_s > self.at_s).then(|| beijing(self.reached_s));
+        let wire = Wire { scheme: scheme.to_owned(), cursor: beijing(self.at_s), reached };
+        serde_json::to_vec(&wire).unwrap_or_default()
+    }
+
+    /// Reads a cursor.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub(crate) fn read(scheme: &str, body: &[u8]) -> Result<Self, String> {
+        let remedy = format!("empty the queue cursor.{scheme} to begin at the scheme's `start` again");
+        let wire: Wire =
+            serde_json::from_slice(body).map_err(|e| format!("the cursor can't be read: {e}; {remedy}"))?;
+        if wire.scheme != scheme {
+            return Err(format!("the cursor belongs to the scheme `{}`; {remedy}", wire.scheme));
+        }
+        let second = |text: &str| {
+            let time: Result<Timestamp, _> = text.parse();
+            time.map(Timestamp::as_second)
+                .map_err(|e| format!("the cursor `{text}` is not a time: {e}; {remedy}"))
+        };
+        let at_s = second(&wire.cursor)?;
+        let reached_s = wire.reached.as_deref().map_or(Ok(at_s), second)?;
+        Ok(Cursor { at_s, reached_s: reached_s.max(at_s) })
+    }
+}
+
+/// A time as Beijing wall time with its offset; a time out of range is written as its number.
+fn beijing(second: i64) -> String {
+    match Timestamp::from_second(second) {
         Ok(time) => time.display_with_offset(Offset::constant(8)).to_string(),
         Err(_) => second.to_string(),
-    };
-    serde_json::to_vec(&Wire { scheme: scheme.to_owned(), cursor }).unwrap_or_default()
-}
-
-/// Reads a cursor, in seconds since the epoch.
-///
-/// # Errors
-/// What is wrong with it, and what to do.
-pub(crate) fn read(scheme: &str, body: &[u8]) -> Result<i64, String> {
-    let remedy = format!("empty the queue cursor.{scheme} to begin at the scheme's `start` again");
-    let wire: Wire = serde_json::from_slice(body).map_err(|e| format!("the cursor can't be read: {e}; {remedy}"))?;
-    if wire.scheme != scheme {
-        return Err(format!("the cursor belongs to the scheme `{}`; {remedy}", wire.scheme));
     }
-    let time: Result<Timestamp, _> = wire.cursor.parse();
-    time.map(Timestamp::as_second).map_err(|e| format!("the cursor `{}` is not a time: {e}; {remedy}", wire.cursor))
 }
 
 /// How windows are cut.
@@ -44,52 +78,56 @@ pub(crate) struct Cutting {
     pub(crate) overlap_s: i64,
     /// The first second that is ever read.
     pub(crate) start_s: i64,
+    /// Windows end this far in the past, in seconds, because rows still arrive at the edge of now.
+    pub(crate) lag_s: i64,
+}
+
+/// What there is to cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// Nothing yet.
+    Wait,
+    /// These windows, and the cursor once all of them are confirmed.
+    Cut(Vec<Window>, Cursor),
+    /// Nothing, because the clock or the cursor is wrong, and which of them a person has to find out.
+    Astray(String),
+}
+
+/// Decides what is cut at `now_s`, at most `most` windows.
+///
+/// A cursor ahead of the clock means that a clock went wrong. Windows that were cut for the future were read before
+/// everything in them had happened, so they are cut again, and what they hold is looked up before it is posted.
+pub(crate) fn round(cursor: Cursor, now_s: i64, cutting: Cutting, most: usize) -> Round {
+    let end_s = now_s.saturating_sub(cutting.lag_s.max(0));
+    let mut at_s = cursor.at_s.max(cutting.start_s);
+    if at_s > now_s && at_s > cutting.start_s {
+        if at_s.saturating_sub(now_s) > ASTRAY_S {
+            return Round::Astray(format!(
+                "the cursor ({}) is far ahead of this machine's clock ({}); set the clock, or empty the cursor's queue \
+                 to begin at the scheme's `start` again",
+                beijing(at_s),
+                beijing(now_s)
+            ));
+        }
+        // What is cut later begins here; until then nothing is moved, so that a clock that is set right costs nothing.
+        at_s = end_s.saturating_sub(cutting.width_s.max(1)).max(cutting.start_s);
+    }
+    if end_s <= at_s {
+        return Round::Wait;
+    }
+    let (windows, next) = cut(Cursor { at_s, ..cursor }, end_s, cutting, most);
+    Round::Cut(windows, next)
 }
 
 /// Cuts `[cursor, end)` into at most `most` windows and returns them with the cursor behind them.
-pub(crate) fn cut(cursor: i64, end: i64, cutting: Cutting, most: usize) -> (Vec<Window>, i64) {
+fn cut(cursor: Cursor, end_s: i64, cutting: Cutting, most: usize) -> (Vec<Window>, Cursor) {
     let mut windows = Vec::new();
-    let mut at = cursor;
-    while at < end && windows.len() < most {
-        let to_s = at.saturating_add(cutting.width_s.max(1)).min(end);
-        let from_s = at.saturating_sub(cutting.overlap_s.max(0)).max(cutting.start_s).min(at);
-        windows.push(Window { from_s, to_s, fresh_from_s: at });
-        at = to_s;
+    let mut at_s = cursor.at_s;
+    while at_s < end_s && windows.len() < most {
+        let to_s = at_s.saturating_add(cutting.width_s.max(1)).min(end_s);
+        let from_s = at_s.saturating_sub(cutting.overlap_s.max(0)).max(cutting.start_s).min(at_s);
+        windows.push(Window { from_s, to_s, fresh_from_s: cursor.reached_s.max(at_s) });
+        at_s = to_s;
     }
-    (windows, at)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_cursor_comes_back_and_a_wrong_one_is_explained() {
-        assert_eq!(read("s", &write("s", 1_767_196_800)), Ok(1_767_196_800));
-        assert!(read("s", b"{}").unwrap_err().contains("empty the queue cursor.s"));
-        assert!(read("s", &write("t", 0)).unwrap_err().contains("belongs to the scheme `t`"));
-    }
-
-    proptest! {
-        #[test]
-        fn windows_cover_everything_and_meet(
-            start in 0_i64..1_000, past in 0_i64..5_000, span in 0_i64..50_000,
-            width in 1_i64..5_000, overlap in 0_i64..600, most in 1_usize..200,
-        ) {
-            let cursor = start + past;
-            let cutting = Cutting { width_s: width, overlap_s: overlap, start_s: start };
-            let (windows, next) = cut(cursor, cursor + span, cutting, most);
-            let mut at = cursor;
-            for window in &windows {
-                prop_assert_eq!(window.fresh_from_s, at);
-                prop_assert!(window.from_s <= at && window.from_s >= start);
-                prop_assert!(window.to_s > at && window.to_s - at <= width);
-                at = window.to_s;
-            }
-            prop_assert_eq!(at, next);
-            prop_assert!(next == cursor + span || windows.len() == most);
-        }
-    }
+    (windows, Cursor { at_s, reached_s: cursor.reached_s.max(at_s) })
 }

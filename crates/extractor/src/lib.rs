@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod cursor;
+mod lead;
+mod ledger;
+mod patience;
 mod plan;
 mod schedule;
 mod stage;
 mod window;
 
 pub use plan::plan;
+pub use stage::{ExtractStage, WindowObserver};

@@ -9,6 +9,7 @@ use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
 use kingpost_telemetry::{ErpMetrics, ExtractionMetrics, Metrics};
 use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cursor::Cutting,
@@ -32,29 +33,36 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let mut problems = Problems::new();
     for scheme in &schemes {
         let Some(account) = settings.wdt.get(&scheme.account) else { continue };
-        match lane(scheme, account, &context.metrics) {
+        let ending = CancellationToken::new();
+        match lane(scheme, account, &context.metrics, ending.clone()) {
             Ok(lane) => lanes.push(lane),
             Err(wrong) => problems = problems.merge(wrong),
         }
-        background.push(scheduler(scheme));
+        background.push(scheduler(scheme, ending));
     }
     problems.or(())?;
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background })
 }
 
-fn lane(scheme: &Scheme, account: &WdtSettings, metrics: &Metrics) -> Result<LanePlan, Problems> {
+fn lane(
+    scheme: &Scheme,
+    account: &WdtSettings,
+    metrics: &Metrics,
+    ending: CancellationToken,
+) -> Result<LanePlan, Problems> {
     let stage = ExtractStage {
         scheme: scheme.name.clone(),
         document: scheme.target.form.clone(),
         source: source(scheme, account, Arc::new(Erp(metrics.erp("wdt"))))?,
         observer: Arc::new(Extraction(metrics.extraction(&scheme.name))),
+        ending,
     };
     let route = Route::new(StageName::Extract, &*scheme.name);
     Ok(LanePlan { route, stage: Arc::new(stage), batch: BATCH })
 }
 
-fn scheduler(scheme: &Scheme) -> Background {
+fn scheduler(scheme: &Scheme, ending: CancellationToken) -> Background {
     let window = scheme.source.window;
     let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
     let schedule = Schedule {
@@ -68,8 +76,15 @@ fn scheduler(scheme: &Scheme) -> Background {
         every: window.every,
     };
     Box::new(move |context: BackgroundContext| {
-        let observer = Arc::new(Extraction(context.metrics.extraction(&schedule.scheme)));
-        Box::pin(schedule::run(context.broker, schedule, observer, context.stop))
+        Box::pin(async move {
+            let observer = Extraction(context.metrics.extraction(&schedule.scheme));
+            // A stage isn't told that its worker stops, but what runs beside it is.
+            let tell = async {
+                context.stop.cancelled().await;
+                ending.cancel();
+            };
+            tokio::join!(schedule::run(&*context.broker, &schedule, &observer, &context.stop), tell);
+        })
     })
 }
 
@@ -84,16 +99,21 @@ impl Calls for Erp {
 struct Extraction(ExtractionMetrics);
 
 impl WindowObserver for Extraction {
-    fn window(&self, outcome: &'static str, documents: usize) {
-        self.0.window(outcome);
-        if outcome == "complete" {
-            self.0.window_read(documents as u64);
-        }
+    fn read(&self, documents: usize) {
+        self.0.window_read(documents as u64);
+    }
+
+    fn split(&self) {
+        self.0.window("split");
+    }
+
+    fn failed(&self) {
+        self.0.window("failed");
     }
 }
 
 impl CursorObserver for Extraction {
-    fn lag(&self, _scheme: &str, seconds: i64) {
+    fn lag(&self, seconds: i64) {
         self.0.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     }
 }

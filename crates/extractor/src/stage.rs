@@ -3,23 +3,38 @@
 use std::sync::Arc;
 
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Item, Origin, Outbox, Source, Stage, Verdict, Window, decide,
+    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Origin, Outbox, Source, Stage, Verdict, Window, decide,
 };
 use kingpost_worker::now_ms;
+use tokio_util::sync::CancellationToken;
 
-use crate::window::{Read, Reading, Stopped};
+use crate::{
+    ledger::Sender,
+    window::{Read, Reading, Stopped},
+};
 
 /// Told how windows ended.
-pub(crate) trait WindowObserver: Send + Sync {
-    fn window(&self, outcome: &'static str, documents: usize);
+pub trait WindowObserver: Send + Sync {
+    /// Every document of a window is published; `documents` counts distinct ones.
+    fn read(&self, documents: usize);
+    /// A window was handed on as two halves.
+    fn split(&self);
+    /// A window is tried again or is dead.
+    fn failed(&self);
 }
 
 /// Extracts the windows of one scheme.
-pub(crate) struct ExtractStage {
-    pub(crate) scheme: String,
-    pub(crate) document: String,
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) observer: Arc<dyn WindowObserver>,
+pub struct ExtractStage {
+    /// The scheme that the windows and documents belong to.
+    pub scheme: String,
+    /// The target's document type, such as `STK_InStock`, the first half of every key.
+    pub document: String,
+    /// Where the documents are.
+    pub source: Arc<dyn Source>,
+    /// Told how windows ended.
+    pub observer: Arc<dyn WindowObserver>,
+    /// Cancelled when the worker is told to stop: a window that waits for the source is given back at once.
+    pub ending: CancellationToken,
 }
 
 impl Stage for ExtractStage {
@@ -27,7 +42,7 @@ impl Stage for ExtractStage {
         Box::pin(async move {
             let mut verdicts = Vec::with_capacity(batch.items.len());
             for item in &batch.items {
-                verdicts.push(self.extract(item, outbox).await);
+                verdicts.push(self.extract(item, &batch.lease, outbox).await);
             }
             verdicts
         })
@@ -35,39 +50,44 @@ impl Stage for ExtractStage {
 }
 
 impl ExtractStage {
-    async fn extract(&self, item: &Item, outbox: &dyn Outbox) -> Verdict {
-        let window: Window = match serde_json::from_slice(&item.work.body) {
+    async fn extract(&self, item: &Item, lease: &Lease, outbox: &dyn Outbox) -> Verdict {
+        let work = &item.work;
+        let window: Window = match serde_json::from_slice(&work.body) {
             Ok(window) => window,
             Err(error) => {
                 let text = format!("the body is not a window: {error}; expected {{\"from\": …, \"to\": …}}");
-                return decide(Failure::new(FailureKind::Malformed, text), item.work.attempt);
+                return decide(Failure::new(FailureKind::Malformed, text), work.attempt);
             }
         };
         let reading = Reading {
             source: &*self.source,
             outbox,
-            scheme: &self.scheme,
-            document: &self.document,
-            origin: item.work.origin,
-            verify: item.redelivered || item.work.verify || item.work.attempt > 1 || item.work.origin != Origin::Live,
-            now_ms: now_ms(),
+            lease,
+            ending: &self.ending,
+            sender: Sender {
+                scheme: &self.scheme,
+                document: &self.document,
+                origin: work.origin,
+                verify: item.redelivered || work.verify || work.attempt > 1 || work.origin != Origin::Live,
+            },
+            clock: now_ms,
         };
         match reading.read(window).await {
             Ok(Read::Complete { documents }) => {
-                self.observer.window("complete", documents);
+                self.observer.read(documents);
                 Verdict::Done
             }
             Ok(Read::Split) => {
-                self.observer.window("split", 0);
+                self.observer.split();
                 Verdict::Done
             }
             Err(Stopped::Failed(failure)) => {
-                self.observer.window("failed", 0);
-                decide(failure, item.work.attempt)
+                self.observer.failed();
+                decide(failure, work.attempt)
             }
-            // The harness finds the outbox abandoned as well and settles nothing.
+            // The harness finds the lease lost or the outbox abandoned as well, and settles nothing.
             Err(Stopped::Abandoned) => {
-                decide(Failure::new(FailureKind::Internal, "stopped while publishing"), item.work.attempt)
+                decide(Failure::new(FailureKind::Internal, "stopped while reading a window"), work.attempt)
             }
         }
     }

@@ -1,31 +1,34 @@
 //! Reading one window completely.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use kingpost_model::{
-    Abandoned, Document, Failure, FailureKind, Origin, Outbox, Page, RecordKey, Route, Source, StageName, Window, Work,
+    Document, Failure, FailureKind, Lease, Origin, Outbox, Page, RecordKey, Route, Source, StageName, Window, Work,
     WorkId,
 };
-use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
-/// A window that holds more documents than this is split before it is read, so that a failure costs little.
-const DOCUMENTS_MAX: u64 = 5_000;
-/// Pages read forward in search of the end, where the source doesn't count.
-const PAGES_MAX: u32 = 2_000;
-/// The largest document that is published.
-const DOCUMENT_BYTES_MAX: usize = kingpost_broker::MAX_BODY_BYTES;
+use crate::{
+    ledger::{Ledger, Sender},
+    patience::{Interrupted, Patience},
+};
+
+/// A window of more pages than this is split before it is read, so that a failure costs little and a limit of 60
+/// calls a minute is met within one window's time.
+const PAGES: u32 = 20;
+/// Pages that are read of a single second, which can't be split.
+const SECOND_PAGES: u32 = 2_000;
 
 /// What is extracted, and for whom.
 pub(crate) struct Reading<'a> {
     pub(crate) source: &'a dyn Source,
     pub(crate) outbox: &'a dyn Outbox,
-    pub(crate) scheme: &'a str,
-    /// The target's document type, the first half of every key.
-    pub(crate) document: &'a str,
-    pub(crate) origin: Origin,
-    /// Every document may have been seen before.
-    pub(crate) verify: bool,
-    pub(crate) now_ms: i64,
+    pub(crate) lease: &'a Lease,
+    /// The worker is told to stop: nothing is waited for any more.
+    pub(crate) ending: &'a CancellationToken,
+    pub(crate) sender: Sender<'a>,
+    /// Milliseconds since the epoch.
+    pub(crate) clock: fn() -> i64,
 }
 
 /// How the reading of a window ended.
@@ -40,23 +43,13 @@ pub(crate) enum Read {
     Split,
 }
 
-/// Why the reading ended early.
+/// Why the reading ended without either.
 #[derive(Debug)]
 pub(crate) enum Stopped {
+    /// As the failure says.
     Failed(Failure),
+    /// The right to act is gone, or the worker stops.
     Abandoned,
-}
-
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Self {
-        Stopped::Failed(failure)
-    }
-}
-
-impl From<Abandoned> for Stopped {
-    fn from(_: Abandoned) -> Self {
-        Stopped::Abandoned
-    }
 }
 
 /// What one pass from the last page to the first saw.
@@ -69,149 +62,124 @@ impl Reading<'_> {
     /// Reads a window from its last page to its first and publishes page by page.
     ///
     /// # Errors
-    /// [`Stopped::Failed`] when the source fails or the window can't be read completely.
+    /// [`Stopped::Failed`] when the source fails or the window can't be read completely; of kind malformed when all of
+    /// it is published but documents that no message can hold.
     pub(crate) async fn read(&self, window: Window) -> Result<Read, Stopped> {
-        let mut published = HashMap::new();
+        let patience = Patience::new(self.source, self.outbox, self.lease, self.ending);
+        let mut ledger = Ledger::default();
+        match self.passes(window, &patience, &mut ledger).await {
+            Ok(documents) => match ledger.oversized(window) {
+                Some(failure) => Err(Stopped::Failed(failure)),
+                None => Ok(Read::Complete { documents }),
+            },
+            Err(Interrupted::TooWide(failure)) => self.split(window, failure, &patience, &ledger).await,
+            // With nothing published, halves would fare no better than the whole once the outage is over.
+            Err(Interrupted::Late(failure)) if failure.kind.is_outage() && !ledger.is_begun() => {
+                Err(Stopped::Failed(failure))
+            }
+            Err(Interrupted::Late(failure)) => self.split(window, failure, &patience, &ledger).await,
+            Err(Interrupted::Failed(failure)) => Err(Stopped::Failed(failure)),
+            Err(Interrupted::Abandoned) => Err(Stopped::Abandoned),
+        }
+    }
+
+    /// Reads the window, and once more when it gave fewer documents than the source counts.
+    async fn passes(
+        &self,
+        window: Window,
+        patience: &Patience<'_>,
+        ledger: &mut Ledger,
+    ) -> Result<usize, Interrupted> {
         let mut evidence = Vec::new();
         for _ in 0..2 {
-            let pass = match self.pass(window, &mut published).await {
-                Err(Stopped::Failed(failure)) if failure.kind == FailureKind::Incomplete => {
-                    // The source itself says that the window is too wide.
-                    return self.split(window, failure).await;
-                }
-                pass => pass?,
-            };
-            let Some(pass) = pass else {
-                let failure = Failure::new(FailureKind::Incomplete, "the window holds too many documents");
-                return self.split(window, failure).await;
-            };
+            let pass = self.pass(window, patience, ledger).await?;
             match pass.total {
                 Some(total) if (pass.distinct as u64) < total => {
                     evidence.push(format!("{} of {total}", pass.distinct));
                 }
-                _ => return Ok(Read::Complete { documents: pass.distinct }),
+                _ => return Ok(pass.distinct),
             }
         }
-        let failure = Failure::new(
-            FailureKind::Incomplete,
-            format!(
-                "the window {window} was read twice and gave fewer documents than the source counts ({}); \
-                 check the page base and the account's permissions in the source system",
-                evidence.join(", then ")
-            ),
+        let text = format!(
+            "the window {window} was read twice and gave fewer documents than the source counts ({}); check the page \
+             base and the account's permissions in the source system",
+            evidence.join(", then ")
         );
-        self.split(window, failure).await
+        Err(Interrupted::TooWide(Failure::new(FailureKind::Incomplete, text)))
     }
 
     /// Hands a window on as two halves; a single second can't be halved and fails.
-    async fn split(&self, window: Window, failure: Failure) -> Result<Read, Stopped> {
-        let Some(halves) = window.halves() else { return Err(failure.into()) };
-        for half in halves {
-            self.outbox.put(
-                Route::new(StageName::Extract, self.scheme),
-                window_work(self.scheme, half, self.origin).map_err(Stopped::Failed)?,
-            );
+    async fn split(
+        &self,
+        window: Window,
+        mut failure: Failure,
+        patience: &Patience<'_>,
+        ledger: &Ledger,
+    ) -> Result<Read, Stopped> {
+        let Some(halves) = window.halves() else {
+            failure.problems.extend(ledger.problems());
+            return Err(Stopped::Failed(failure));
+        };
+        for half in shared(halves) {
+            let mut work = window_work(self.sender.scheme, half, self.sender.origin).map_err(Stopped::Failed)?;
+            // What the whole has published comes again in its halves.
+            work.verify = self.sender.verify || ledger.is_begun();
+            self.outbox.put(Route::new(StageName::Extract, self.sender.scheme), work);
         }
-        self.outbox.flush().await?;
-        Ok(Read::Split)
+        match patience.flush().await {
+            Ok(()) => Ok(Read::Split),
+            Err(Interrupted::Abandoned) => Err(Stopped::Abandoned),
+            Err(Interrupted::Failed(failure) | Interrupted::TooWide(failure) | Interrupted::Late(failure)) => {
+                Err(Stopped::Failed(failure))
+            }
+        }
     }
 
-    /// One pass; nothing when the window holds too many documents and can be split.
+    /// One pass from the last page to the first, strictly one page after another: a document that changes meanwhile
+    /// leaves the window, and everything behind it moves one place towards pages that are still to be read.
     async fn pass(
         &self,
         window: Window,
-        published: &mut HashMap<String, HashSet<WorkId>>,
-    ) -> Result<Option<Pass>, Stopped> {
-        let first = self.source.page(window, 0).await?;
-        let size = u64::from(self.source.page_size().max(1));
-        let last = match first.total {
-            Some(0) if first.documents.is_empty() => return Ok(Some(Pass { distinct: 0, total: Some(0) })),
-            Some(total) if total > DOCUMENTS_MAX && window.width_s() > 1 => return Ok(None),
-            Some(total) => u32::try_from(total.max(1).div_ceil(size) - 1).unwrap_or(u32::MAX),
-            None => self.find_last(window, &first).await?,
+        patience: &Patience<'_>,
+        ledger: &mut Ledger,
+    ) -> Result<Pass, Interrupted> {
+        let first = patience.page(window, 0).await?;
+        let last = match counted(&first) {
+            Some(total) => last_of(window, total, patience.page_size())?,
+            None => find_last(window, &first, patience).await?,
         };
         let mut seen = HashSet::new();
-        let mut unnumbered = 0;
         let mut total = first.total;
         let mut only = (last == 0).then_some(first);
         for number in (0..=last).rev() {
             let page = match only.take() {
                 Some(page) => page,
-                None => self.source.page(window, number).await?,
+                None => patience.page(window, number).await?,
             };
             if number == 0 {
-                total = page.total;
+                total = page.total.or(total);
             }
-            for document in page.documents {
-                match &document.number {
-                    Some(number) => {
-                        seen.insert(number.clone());
-                    }
-                    None => unnumbered += 1,
-                }
-                self.publish(window, document, published)?;
-            }
-            self.outbox.flush().await?;
+            self.publish(window, page.documents, ledger, &mut seen);
+            patience.flush().await?;
         }
-        Ok(Some(Pass { distinct: seen.len() + unnumbered, total }))
-    }
-
-    /// Reads forward, publishing nothing, until a page is short.
-    async fn find_last(&self, window: Window, first: &Page) -> Result<u32, Stopped> {
-        let size = usize::try_from(self.source.page_size().max(1)).unwrap_or(usize::MAX);
-        let mut length = first.documents.len();
-        let mut last = 0;
-        while length >= size {
-            if last >= PAGES_MAX {
-                return Err(Failure::new(FailureKind::Incomplete, "no end of the window was found").into());
-            }
-            length = self.source.page(window, last + 1).await?.documents.len();
-            if length > 0 {
-                last += 1;
-            }
-        }
-        Ok(last)
+        Ok(Pass { distinct: seen.len(), total })
     }
 
     fn publish(
         &self,
         window: Window,
-        document: Document,
-        published: &mut HashMap<String, HashSet<WorkId>>,
-    ) -> Result<(), Failure> {
-        if document.body.len() > DOCUMENT_BYTES_MAX {
-            let name = document.number.as_deref().unwrap_or("without a number");
-            let text = format!("the document {name} of {window} has {} bytes, too many for a message", document.body.len());
-            return Err(Failure::new(FailureKind::Malformed, text));
+        mut documents: Vec<Document>,
+        ledger: &mut Ledger,
+        seen: &mut HashSet<String>,
+    ) {
+        // Of two versions of one document, the newer one has to come last.
+        documents.sort_by_key(|document| document.modified_ms);
+        let now_ms = (self.clock)();
+        for document in documents {
+            if let Some((route, work)) = ledger.take(self.sender, window, document, seen, now_ms) {
+                self.outbox.put(route, work);
+            }
         }
-        let id = version_id(self.scheme, &document);
-        // A document without a number is told apart by its content; the transformer says what it lacks.
-        let number = document.number.unwrap_or_else(|| id.as_str().to_owned());
-        if !published.entry(number.clone()).or_default().insert(id.clone()) {
-            return Ok(());
-        }
-        let known = document.modified_ms.is_some_and(|ms| ms < window.fresh_from_s.saturating_mul(1_000));
-        let key = RecordKey::new(self.document, number);
-        let mut work = Work::new(id, StageName::Transform, self.scheme, key, document.body);
-        work.origin = self.origin;
-        work.verify = self.verify || known;
-        work.modified_ms = document.modified_ms;
-        work.extracted_ms = Some(self.now_ms);
-        self.outbox.put(Route::new(StageName::Transform, self.scheme), work);
-        Ok(())
-    }
-}
-
-/// The identity of one version of a document: equal bytes have equal ids, whoever reads them and when.
-fn version_id(scheme: &str, document: &Document) -> WorkId {
-    let mut hash = Sha256::new();
-    hash.update(scheme.as_bytes());
-    hash.update([0]);
-    hash.update(&document.body);
-    let digest = hex::encode(&hash.finalize()[..12]);
-    match &document.number {
-        Some(number) => WorkId::new(format!("{}-{digest}", number.chars().take(64).collect::<String>())),
-        None => WorkId::new(digest),
     }
 }
 
@@ -222,13 +190,61 @@ fn version_id(scheme: &str, document: &Document) -> WorkId {
 pub(crate) fn window_work(scheme: &str, window: Window, origin: Origin) -> Result<Work, Failure> {
     let body = serde_json::to_vec(&window).map_err(|e| Failure::new(FailureKind::Internal, e.to_string()))?;
     let name = window.to_string();
-    let mut work = Work::new(
-        WorkId::new(format!("{scheme}-{name}")),
-        StageName::Extract,
-        scheme,
-        RecordKey::new("window", name),
-        body,
-    );
+    let id = WorkId::new(format!("{scheme}-{name}"));
+    let mut work = Work::new(id, StageName::Extract, scheme, RecordKey::new("window", name), body);
     work.origin = origin;
     Ok(work)
+}
+
+/// Halves of which the second knows that the second in which the first ends may be in both.
+fn shared([left, mut right]: [Window; 2]) -> [Window; 2] {
+    right.fresh_from_s = right.fresh_from_s.max(right.from_s);
+    [left, right]
+}
+
+/// The source's count, unless the page itself refutes it.
+fn counted(page: &Page) -> Option<u64> {
+    page.total.filter(|total| *total >= page.documents.len() as u64)
+}
+
+/// The last page of a window whose documents are counted.
+fn last_of(window: Window, total: u64, size: u32) -> Result<u32, Interrupted> {
+    let pages = total.div_ceil(u64::from(size)).max(1);
+    let most = most_pages(window);
+    if pages > u64::from(most) {
+        let text = format!("{window} holds {total} documents, {pages} pages where {most} are read at a time");
+        return Err(Interrupted::TooWide(Failure::new(FailureKind::Incomplete, text)));
+    }
+    Ok(u32::try_from(pages - 1).unwrap_or(u32::MAX))
+}
+
+/// Reads forward, publishing nothing, until a page is empty; a short page may stand in the middle.
+async fn find_last(window: Window, first: &Page, patience: &Patience<'_>) -> Result<u32, Interrupted> {
+    let most = most_pages(window);
+    let mut before = first.documents.clone();
+    let mut last = 0;
+    while !before.is_empty() {
+        let next = patience.page(window, last + 1).await?.documents;
+        if next.is_empty() {
+            break;
+        }
+        if next == before {
+            let text = format!(
+                "the source answers with the same documents for page {last} and for the next one of {window}, counting \
+                 from 0: it doesn't page; check the method's paging parameters"
+            );
+            return Err(Failure::new(FailureKind::Incomplete, text).into());
+        }
+        last += 1;
+        if last >= most {
+            let text = format!("no end of {window} was found in {most} pages, and the source doesn't count them");
+            return Err(Interrupted::TooWide(Failure::new(FailureKind::Incomplete, text)));
+        }
+        before = next;
+    }
+    Ok(last)
+}
+
+const fn most_pages(window: Window) -> u32 {
+    if window.width_s() > 1 { PAGES } else { SECOND_PAGES }
 }

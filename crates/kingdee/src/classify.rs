@@ -1,9 +1,12 @@
 //! From one answer for many documents to one outcome for each.
 //!
 //! A `BatchSave` is not atomic: documents of one call succeed and fail one by one, and `IsSuccess` is false as
-//! soon as one failed. The number a document was sent with is the strongest evidence, the index the next.
+//! soon as one failed. The number a document was sent with is the strongest evidence; an index is one only where it
+//! can't be anything else ([`errors_per_document`]).
 
-use crate::answer::{FieldError, SaveAnswer};
+use std::collections::BTreeSet;
+
+use crate::answer::{Entity, FieldError, SaveAnswer};
 use crate::catalogue::{Catalogue, Class, Ruling};
 
 /// What an answer says about one document.
@@ -44,7 +47,7 @@ pub enum Doubt {
     Unclear,
     /// It is among the successes without an id.
     NoId,
-    /// It is mentioned nowhere.
+    /// Nothing in the answer is surely about it.
     NotMentioned,
 }
 
@@ -61,25 +64,33 @@ pub fn per_document_with(
     numbers: &[&str],
     answer: &SaveAnswer,
 ) -> Vec<DocumentOutcome> {
-    (0..numbers.len()).map(|at| outcome(catalogue, numbers, at, answer)).collect()
+    let sent: Vec<Sent<'_>> = numbers.iter().map(|number| Sent { number, id: "" }).collect();
+    let errors = errors_per_document(&sent, answer);
+    let each = errors.into_iter().enumerate();
+    each.map(|(at, errors)| outcome(catalogue, sent[at], at, answer, errors)).collect()
 }
 
-fn outcome(catalogue: &Catalogue, numbers: &[&str], at: usize, answer: &SaveAnswer) -> DocumentOutcome {
-    let is_here = |index: Option<i64>| index.and_then(|index| usize::try_from(index).ok()) == Some(at);
-    if let Some(entity) = answer.successes.iter().find(|entity| entity.number == numbers[at]) {
+fn outcome(
+    catalogue: &Catalogue,
+    document: Sent<'_>,
+    at: usize,
+    answer: &SaveAnswer,
+    errors: Vec<FieldError>,
+) -> DocumentOutcome {
+    if let Some(entity) = answer.successes.iter().find(|entity| document.is(entity)) {
         return if matches!(entity.id.as_str(), "" | "0") {
             DocumentOutcome::Verify { why: Doubt::NoId, errors: Vec::new() }
         } else {
             DocumentOutcome::Saved { id: entity.id.clone() }
         };
     }
+    let is_here = |index: Option<i64>| index.and_then(|index| usize::try_from(index).ok()) == Some(at);
     if answer.is_success
         && let Some(entity) = answer.successes.iter().find(|entity| is_here(entity.index))
     {
         let why = Doubt::OtherNumber { number: entity.number.clone() };
         return DocumentOutcome::Verify { why, errors: Vec::new() };
     }
-    let errors = errors_of(numbers, at, answer, is_here);
     if errors.is_empty() {
         return DocumentOutcome::Verify { why: Doubt::NotMentioned, errors };
     }
@@ -91,36 +102,77 @@ fn outcome(catalogue: &Catalogue, numbers: &[&str], at: usize, answer: &SaveAnsw
     }
 }
 
-/// Errors with this document's index, or else those that name it, or else, when it was sent alone, all.
-fn errors_of(
-    numbers: &[&str],
-    at: usize,
-    answer: &SaveAnswer,
-    is_here: impl Fn(Option<i64>) -> bool,
-) -> Vec<FieldError> {
-    let picked = |want: &dyn Fn(&FieldError) -> bool| -> Vec<FieldError> {
-        answer.errors.iter().filter(|error| want(error)).cloned().collect()
-    };
-    // Some servers put the entry row into DIndex, and threads of BatchCount mix the order: an error that names
-    // another document of this call is that document's.
-    let is_anothers = |error: &FieldError| {
-        !names(&error.message, numbers[at]) && numbers.iter().any(|number| names(&error.message, number))
-    };
-    let mut errors = picked(&|error| is_here(error.index) && !is_anothers(error));
-    if errors.is_empty() {
-        errors = picked(&|error| names(&error.message, numbers[at]));
+/// One document of a call, as its answer may speak of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent<'a> {
+    /// Its number.
+    pub number: &'a str,
+    /// Its `FID`; empty before it is saved.
+    pub id: &'a str,
+}
+
+impl Sent<'_> {
+    /// Whether a success is this document's, by its id or its number.
+    #[must_use]
+    pub fn is(&self, entity: &Entity) -> bool {
+        (!self.id.is_empty() && entity.id == self.id)
+            || (!self.number.is_empty() && entity.number == self.number)
     }
-    if errors.is_empty() && numbers.len() == 1 {
-        errors.clone_from(&answer.errors);
+}
+
+/// The errors that belong to each document of one call, in the order of `sent`.
+///
+/// A document that was sent alone owns every error. Of several, one owns the errors whose text names it and no
+/// other. `DIndex` counts only where it can't be anything but the position: some servers put an entry row there, and
+/// the threads of `BatchCount` mix the order. So every error has to have one within the call, none may point at a
+/// document that succeeded or that its text contradicts, and those that failed have to be exactly those that did not
+/// succeed. What belongs to nobody by these rules is left out; sent alone, a document gets an answer of its own.
+#[must_use]
+pub fn errors_per_document(sent: &[Sent<'_>], answer: &SaveAnswer) -> Vec<Vec<FieldError>> {
+    if sent.len() == 1 {
+        return vec![answer.errors.clone()];
     }
-    errors
+    let by_index = indexes_are_positions(sent, answer);
+    let owner = |error: &FieldError| {
+        named(sent, error).or_else(|| if by_index { position(sent, error) } else { None })
+    };
+    let of = |at: usize| answer.errors.iter().filter(|error| owner(error) == Some(at)).cloned().collect();
+    (0..sent.len()).map(of).collect()
 }
 
 /// Whether `number` stands in `message` as a whole, not as the beginning or end of a longer number.
-fn names(message: &str, number: &str) -> bool {
-    let joins = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+#[must_use]
+pub fn names(message: &str, number: &str) -> bool {
+    let joins = |c: char| c.is_ascii_alphanumeric() || "-_/#+@~".contains(c);
     !number.is_empty()
         && message.match_indices(number).any(|(at, _)| {
             !message[..at].ends_with(joins) && !message[at + number.len()..].starts_with(joins)
         })
+}
+
+/// The one document that an error names.
+fn named(sent: &[Sent<'_>], error: &FieldError) -> Option<usize> {
+    let mut found = (0..sent.len()).filter(|at| names(&error.message, sent[*at].number));
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// Where the index of an error points, if it points into the call.
+fn position(sent: &[Sent<'_>], error: &FieldError) -> Option<usize> {
+    error.index.and_then(|index| usize::try_from(index).ok()).filter(|at| *at < sent.len())
+}
+
+fn indexes_are_positions(sent: &[Sent<'_>], answer: &SaveAnswer) -> bool {
+    let failed: Option<BTreeSet<usize>> = answer.errors.iter().map(|error| position(sent, error)).collect();
+    let Some(failed) = failed else { return false };
+    let succeeded: BTreeSet<usize> =
+        (0..sent.len()).filter(|at| answer.successes.iter().any(|entity| sent[*at].is(entity))).collect();
+    let stranger = answer.successes.iter().any(|entity| !sent.iter().any(|document| document.is(entity)));
+    let contradicted = answer
+        .errors
+        .iter()
+        .any(|error| named(sent, error).is_some_and(|at| position(sent, error) != Some(at)));
+    !stranger
+        && !contradicted
+        && failed.is_disjoint(&succeeded)
+        && failed.len() + succeeded.len() == sent.len()
 }

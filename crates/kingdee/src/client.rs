@@ -54,6 +54,70 @@ struct Inner {
     secrets: Vec<SecretString>,
 }
 
+/// A client with a session at hand. Its writes go out on that session and no other: they never log in first, and if
+/// the server has forgotten the session meanwhile they fail with [`KingdeeError::Session`].
+pub struct Ready {
+    client: KingdeeClient,
+    session: Arc<Session>,
+}
+
+impl Ready {
+    /// [`KingdeeClient::batch_save`] without a login before it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn batch_save(
+        &self,
+        form: &str,
+        options: &[SaveOption],
+        models: &[Bytes],
+    ) -> Result<SaveAnswer, KingdeeError> {
+        self.write("BatchSave", request::batch_save(form, options, models)?, models.len()).await
+    }
+
+    /// [`KingdeeClient::submit`] without a login before it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit(&self, form: &str, ids: &[&str]) -> Result<SaveAnswer, KingdeeError> {
+        self.write("Submit", request::submit(form, ids)?, ids.len()).await
+    }
+
+    /// [`KingdeeClient::audit`] without a login before it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn audit(&self, form: &str, ids: &[&str]) -> Result<SaveAnswer, KingdeeError> {
+        self.write("Audit", request::audit(form, ids)?, ids.len()).await
+    }
+
+    async fn write(&self, method: &str, body: Bytes, documents: usize) -> Result<SaveAnswer, KingdeeError> {
+        match self.call(method, body, call_timeout(documents), true).await? {
+            Answer::Status { answer, .. } => Ok(answer),
+            Answer::Rows(_) => Err(KingdeeError::Unexpected {
+                write: true,
+                text: format!("{method}: rows in the place of a status"),
+            }),
+        }
+    }
+
+    async fn call(
+        &self,
+        method: &str,
+        body: Bytes,
+        timeout: Duration,
+        write: bool,
+    ) -> Result<Answer, KingdeeError> {
+        let result = self.client.exchange(method, body, timeout, write, &self.session).await;
+        match &result {
+            Ok(_) => self.session.prove(),
+            Err(KingdeeError::Session { .. }) => self.client.0.shared.drop_session(&self.session).await,
+            Err(_) => {}
+        }
+        result
+    }
+}
+
 impl KingdeeClient {
     /// A client on the system's clock; connects nowhere yet.
     ///
@@ -96,7 +160,7 @@ impl KingdeeClient {
         models: &[Bytes],
     ) -> Result<SaveAnswer, KingdeeError> {
         let body = request::batch_save(form, options, models)?;
-        self.write("BatchSave", body, models.len()).await
+        self.ready().await?.write("BatchSave", body, models.len()).await
     }
 
     /// Submits saved documents (`Z`, `A`, `D`) by their `FID`s. Not atomic.
@@ -104,7 +168,8 @@ impl KingdeeClient {
     /// # Errors
     /// [`KingdeeError`]; when its `look_up_first` is true, read the documents' status before going on.
     pub async fn submit(&self, form: &str, ids: &[&str]) -> Result<SaveAnswer, KingdeeError> {
-        self.write("Submit", request::submit(form, ids)?, ids.len()).await
+        let body = request::submit(form, ids)?;
+        self.ready().await?.write("Submit", body, ids.len()).await
     }
 
     /// Audits submitted documents (`B`) by their `FID`s. Not atomic. One inside a workflow is refused.
@@ -112,7 +177,20 @@ impl KingdeeClient {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub async fn audit(&self, form: &str, ids: &[&str]) -> Result<SaveAnswer, KingdeeError> {
-        self.write("Audit", request::audit(form, ids)?, ids.len()).await
+        let body = request::audit(form, ids)?;
+        self.ready().await?.write("Audit", body, ids.len()).await
+    }
+
+    /// Logs in and changes the organisation if that is needed, which may take minutes, so that a write can follow at
+    /// once: whoever must ask something right before it (may I still write?) asks between the two. With header signing
+    /// there is nothing to do.
+    ///
+    /// # Errors
+    /// [`KingdeeError`] of the login; nothing was written.
+    pub async fn ready(&self) -> Result<Ready, KingdeeError> {
+        let now = self.0.clock.unix_seconds();
+        let session = self.0.shared.get(now, async || self.begin().await).await?;
+        Ok(Ready { client: self.clone(), session })
     }
 
     /// Rows of a query, each with as many cells as fields were asked for.
@@ -189,21 +267,9 @@ impl KingdeeClient {
         Err(KingdeeError::Unknown { cause: UnknownCause::Status(response.status), write: false, text })
     }
 
-    async fn write(&self, method: &str, body: Bytes, documents: usize) -> Result<SaveAnswer, KingdeeError> {
-        match self.call(method, body, call_timeout(documents), true).await? {
-            Answer::Status { answer, .. } => Ok(answer),
-            Answer::Rows(_) => Err(KingdeeError::Unexpected {
-                write: true,
-                text: format!("{method}: rows in the place of a status"),
-            }),
-        }
-    }
-
     async fn read(&self, method: &str, body: Bytes) -> Result<Answer, KingdeeError> {
-        match self.call(method, body.clone(), READ_TIMEOUT, false).await {
-            Err(KingdeeError::Session { after_login: false, .. }) => {
-                self.call(method, body, READ_TIMEOUT, false).await
-            }
+        match self.call(method, body.clone()).await {
+            Err(KingdeeError::Session { after_login: false, .. }) => self.call(method, body).await,
             result => result,
         }
     }
@@ -235,22 +301,8 @@ impl KingdeeClient {
         })
     }
 
-    async fn call(
-        &self,
-        method: &str,
-        body: Bytes,
-        timeout: Duration,
-        write: bool,
-    ) -> Result<Answer, KingdeeError> {
-        let now = self.0.clock.unix_seconds();
-        let session = self.0.shared.get(now, async || self.begin().await).await?;
-        let result = self.exchange(method, body, timeout, write, &session).await;
-        match &result {
-            Ok(_) => session.prove(),
-            Err(KingdeeError::Session { .. }) => self.0.shared.drop_session(&session).await,
-            Err(_) => {}
-        }
-        result
+    async fn call(&self, method: &str, body: Bytes) -> Result<Answer, KingdeeError> {
+        self.ready().await?.call(method, body, READ_TIMEOUT, false).await
     }
 
     async fn exchange(
@@ -390,6 +442,12 @@ impl KingdeeClient {
     fn clean(&self, text: &str, session: &Session) -> String {
         let secrets: Vec<&SecretString> = self.0.secrets.iter().chain(session.secrets()).collect();
         excerpt(&redact(text, &secrets))
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").field("client", &self.client).finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ pub mod sign;
 
 pub use answer::{Cell, Entity, FieldError, SaveAnswer};
 pub use catalogue::{Catalogue, Class, Ruling};
-pub use client::{KingdeeClient, SetupError};
+pub use client::{KingdeeClient, Ready, SetupError};
 pub use clock::{Clock, SystemClock};
 pub use config::{Auth, ConfigError, KingdeeConfig};
 pub use error::{KingdeeError, LoginClass, LoginRefusal, UnknownCause};

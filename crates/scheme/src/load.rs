@@ -223,9 +223,12 @@ fn key_rule(at: Position, name: &str, model: &[Field], findings: &mut Findings) 
     let wrong = match model.iter().filter(|field| field.key == name).max_by_key(|field| field.enabled) {
         None => {
             let known: Vec<&str> = model.iter().map(|field| field.key.as_str()).collect();
+            let line = format!("`{name}: \"{{{{ order_no }}}}\"`");
             let remedy = match nearest(name, &known) {
-                Some(found) => format!("did you mean `{found}`?"),
-                None => "name a field at the root of the model, as in `key: FBillNo`".to_owned(),
+                Some(found) => {
+                    format!("write {line} at the root of the model; was `{found}` meant to be it?")
+                }
+                None => format!("write {line} at the root of the model"),
             };
             findings.note(at, format!("`target.key` is `{name}`, which is no field of the model"), remedy);
             return None;

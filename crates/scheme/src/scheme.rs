@@ -109,9 +109,10 @@ pub struct TargetSpec {
     pub options: Vec<SaveOption>,
     /// How documents are gathered.
     pub batch: BatchSpec,
-    /// How long an unclear outcome is looked up before it is decided; the loader's own value if not given.
+    /// How long an unclear outcome is looked up before it is decided, 40 minutes at most; the loader's own value if not
+    /// given.
     pub settle: Option<Duration>,
-    /// The model's field that is the business key.
+    /// The model's field that is the business key: `FBillNo`, the one field that documents are looked up by.
     pub key: String,
     /// The source field whose value is written back to, so that documents that share it are never posted at once.
     pub write_key: Option<String>,

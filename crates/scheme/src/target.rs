@@ -29,6 +29,12 @@ const KEYS: [&str; 9] =
 const FINISHES: [(&str, Finish); 3] =
     [("save", Finish::Save), ("submit", Finish::Submit), ("audit", Finish::Audit)];
 
+/// The number of a document: what Kingdee itself keeps unique, and what the loader looks documents up by.
+const NUMBER: &str = "FBillNo";
+
+/// An unclear write is looked up seven times over 49 minutes and then dead-lettered, so the window has to end before.
+const SETTLE_MAX: Duration = Duration::from_secs(40 * 60);
+
 pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) -> Target {
     let mut target = Target::default();
     let Some(section) = Section::open(tree, "target", &KEYS, findings) else { return target };
@@ -44,11 +50,9 @@ pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) 
     });
     let batch = batch(section.get("batch"), findings);
     let settle = section.or("settle", None, findings, |tree, name, findings| {
-        let limits = Duration::from_secs(1)..=Duration::from_secs(2 * 60 * 60);
-        duration(tree, name, limits, findings).map(Some)
+        duration(tree, name, Duration::from_secs(1)..=SETTLE_MAX, findings).map(Some)
     });
-    let key = section.need("key", "key: FBillNo", findings);
-    target.key = key.and_then(|tree| Some((tree.at, text(tree, "target.key", findings)?)));
+    target.key = section.need("key", "key: FBillNo", findings).and_then(|tree| key(tree, findings));
     let write_key = section
         .or("write_key", None, findings, |tree, _, findings| write_key(tree, shape, findings).map(Some));
     let shards =
@@ -78,6 +82,18 @@ fn form(tree: &Tree, findings: &mut Findings) -> Option<String> {
     }
     let what = format!("`target.form` is `{form}`, which can't be a form id");
     findings.note(tree.at, what, "write letters, digits and `_`, as in STK_InStock");
+    None
+}
+
+/// Any other field would be written, but never looked up: a document that is tried twice could arrive twice.
+fn key(tree: &Tree, findings: &mut Findings) -> Option<(Position, String)> {
+    let key = text(tree, "target.key", findings)?;
+    if key == NUMBER {
+        return Some((tree.at, key));
+    }
+    let what = format!("`target.key` is `{key}`, but documents are looked up in Kingdee by `{NUMBER}` alone");
+    let remedy = format!("write `key: {NUMBER}`, and the document's number into that field of the model");
+    findings.note(tree.at, what, remedy);
     None
 }
 

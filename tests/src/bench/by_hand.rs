@@ -203,8 +203,7 @@ mod tests {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             mapping.apply(document.as_bytes(), &mut Scratch::new(), &mut ours).unwrap();
             map(document.as_bytes(), &tables, &mut theirs).unwrap();
-            let [ours, theirs] =
-                [ours, theirs].map(|model| serde_json::from_slice::<Value>(&model).unwrap());
+            let [ours, theirs] = [ours, theirs].map(|model| serde_json::from_slice::<Value>(&model).unwrap());
             assert_eq!(ours, theirs, "{lines} lines");
         }
     }

@@ -30,7 +30,12 @@ pub(super) async fn measure(broker: &PrivateBroker, extent: Extent) -> Result<()
     println!("\nfrom the start of the process to its first delivery, queues declared, one order waiting");
     let yard = Yard::prepare(broker.vhost("start").await?).await?;
     let (starts, aim) = (extent.of(7, 2), Aim::AtMost(0.3));
-    result("kingpost-transformer, median", first_delivery(&yard, Mover::Transformer, starts).await?, "s", aim);
+    result(
+        "kingpost-transformer, median",
+        first_delivery(&yard, Mover::Transformer, starts).await?,
+        "s",
+        aim,
+    );
     let bare = first_delivery(&yard, Mover::RelayByHand, starts).await?;
     result("relay with mapping by hand, median", bare, "s", Aim::None);
     Ok(())

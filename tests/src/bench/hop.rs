@@ -170,7 +170,9 @@ pub(super) async fn measure(broker: &PrivateBroker, extent: Extent, size: &str, 
         }
     }
     let bytes = works.first().map_or(0, |work| work.body.len());
-    println!("\nhop, {size}: {lines} lines, {bytes} bytes in, {rounds} interleaved rounds of {count} messages");
+    println!(
+        "\nhop, {size}: {lines} lines, {bytes} bytes in, {rounds} interleaved rounds of {count} messages"
+    );
     report(&lanes)
 }
 
@@ -186,7 +188,8 @@ async fn verify(lanes: &mut [Lane], works: &[Work]) -> Result<()> {
         outputs.push(bodies);
     }
     for work in works {
-        let mut bodies = outputs.iter().map(|bodies| bodies.get(work.id.as_str()).context("an order is missing"));
+        let mut bodies =
+            outputs.iter().map(|bodies| bodies.get(work.id.as_str()).context("an order is missing"));
         let (Some(same), Some(by_hand), Some(ours)) = (bodies.next(), bodies.next(), bodies.next()) else {
             continue;
         };

@@ -11,7 +11,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let stat = read_to_string(&path).with_context(|| format!("can't read {path}"))?;
-    ticks(&stat).map(|ticks| ticks as f64 / TICKS_PER_SECOND).with_context(|| format!("can't understand {path}"))
+    ticks(&stat)
+        .map(|ticks| ticks as f64 / TICKS_PER_SECOND)
+        .with_context(|| format!("can't understand {path}"))
 }
 
 /// The sum of `utime` and `stime`; the name before them may hold blanks and parentheses.
@@ -36,7 +38,8 @@ pub(super) fn memory_mb(pid: u32) -> Result<(f64, f64)> {
 pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let cpu = read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, m)| m);
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, m)| m);
     let memory = read_to_string("/proc/meminfo").unwrap_or_default();
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next());
     let gb = total.and_then(|kb| kb.parse::<f64>().ok()).map_or(0.0, |kb| kb * 1_024.0 / 1e9);

@@ -1,4 +1,4 @@
-use kingpost_kingdee::classify::{DocumentOutcome, Doubt, per_document, per_document_with};
+use kingpost_kingdee::classify::{DocumentOutcome, Doubt, names, per_document, per_document_with};
 use kingpost_kingdee::{Catalogue, Class, Entity, FieldError, SaveAnswer};
 
 const TAKEN: &str = "违反字段唯一性要求：编码唯一。[B]在当前系统中已经被使用。";
@@ -102,6 +102,44 @@ fn a_number_in_the_text_serves_where_there_is_no_index() {
 fn an_index_does_not_outweigh_the_number_in_the_text() {
     let crossed = answer(false, vec![], vec![error(Some(0), TAKEN)]);
     assert_eq!(words(&["A", "B"], &crossed), ["verify NotMentioned", "verify Duplicate"]);
+}
+
+#[test]
+fn an_index_that_may_be_an_entry_row_decides_nothing() {
+    let unset = "字段“仓库”是必填项";
+    let of = |successes, errors| words(&["A", "B", "C"], &answer(false, successes, errors));
+    let open = "verify NotMentioned";
+    // One document with errors in its rows 0 and 1: the third is mentioned nowhere, so these are no positions.
+    assert_eq!(of(vec![], vec![error(Some(0), unset), error(Some(1), unset)]), [open; 3]);
+    // Row 1 of C, while B is saved.
+    let saved = || vec![entity("1", "A", 0), entity("2", "B", 1)];
+    assert_eq!(of(saved(), vec![error(Some(1), unset)]), ["saved 1", "saved 2", open]);
+    // Beyond the batch, negative, or without an index beside one with.
+    assert_eq!(of(saved(), vec![error(Some(7), unset)])[2], open);
+    assert_eq!(of(saved(), vec![error(Some(2), unset), error(None, "x")])[2], open);
+    assert_eq!(of(saved(), vec![error(Some(2), unset), error(Some(-1), "x")])[2], open);
+    // A success that is nobody's of this call.
+    let renumbered = vec![entity("1", "A", 0), entity("2", "CGRK1", 1)];
+    assert_eq!(of(renumbered, vec![error(Some(2), unset)])[2], open);
+    // The sum is right: a position for each document.
+    assert_eq!(of(saved(), vec![error(Some(2), unset)])[2], "failed Data 1");
+}
+
+#[test]
+fn an_answer_whose_text_and_index_disagree_is_judged_by_its_texts_alone() {
+    let crossed = answer(false, vec![], vec![error(Some(0), TAKEN), error(Some(1), "批号不能为空")]);
+    assert_eq!(words(&["A", "B"], &crossed), ["verify NotMentioned", "verify Duplicate"]);
+    let both = answer(false, vec![], vec![error(None, "A 与 B 冲突，请稍候再使用")]);
+    assert_eq!(words(&["A", "B"], &both), ["verify NotMentioned", "verify NotMentioned"]);
+}
+
+#[test]
+fn a_number_is_named_as_a_whole_word() {
+    assert!(names("单据[RK1]不存在", "RK1") && names("RK1：已审核", "RK1") && names("审核RK10和RK1", "RK1"));
+    for longer in ["RK10", "XRK1", "RK1-2", "RK1_2", "RK1/2", "RK1#2"] {
+        assert!(!names(&format!("单据{longer}：已审核"), "RK1"), "{longer}");
+    }
+    assert!(!names("单据", ""));
 }
 
 #[test]

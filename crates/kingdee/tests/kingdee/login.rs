@@ -275,3 +275,28 @@ async fn logout_ends_a_session_and_is_nothing_without_one() {
     signed.logout().await.unwrap();
     assert_eq!(fake.methods().last().unwrap(), "Submit");
 }
+
+#[tokio::test]
+async fn a_client_that_is_ready_writes_without_another_login() {
+    let fake = Fake::start(|sent, before| match sent.method() {
+        "LoginBySign" if before == 0 => login("first"),
+        "LoginBySign" => login("second"),
+        "Submit" if before == 0 => ok(LOST),
+        _ => ok(SAVED),
+    })
+    .await;
+    let config = KingdeeConfig { org_num: "101".into(), ..fake.config(Auth::LoginBySign) };
+    let client = client(config);
+    let ready = client.ready().await.unwrap();
+    assert_eq!(fake.methods(), ["LoginBySign", "SwitchOrg"], "all that comes before a write is done");
+    ready.batch_save("STK_InStock", &[], &[bytes::Bytes::from_static(b"{}")]).await.unwrap();
+    let lost = ready.submit("STK_InStock", &["1"]).await.unwrap_err();
+    assert_eq!(lost.class(), Class::SessionLost);
+    ready.audit("STK_InStock", &["1"]).await.unwrap();
+    assert_eq!(fake.methods(), ["LoginBySign", "SwitchOrg", "BatchSave", "Submit", "Audit"]);
+    assert_eq!(fake.sent()[4].header("kdservice-sessionid"), "first");
+    client.ready().await.unwrap();
+    assert_eq!(fake.methods()[5..], ["LoginBySign", "SwitchOrg"], "the next one is made anew");
+    fake.client(Auth::SignHeaders).ready().await.unwrap();
+    assert_eq!(fake.methods().len(), 7, "header signing needs no login");
+}

@@ -67,8 +67,13 @@ const LIMITS: &[Limit] = &[
     ),
     (
         "settle: 4m",
-        &["settle: 1s", "settle: 2h"],
-        &[("settle: 3h", "`target.settle` is 3h, outside 1s to 2h")],
+        &["settle: 1s", "settle: 40m"],
+        &[("settle: 41m", "`target.settle` is 41m, outside 1s to 40m")],
+    ),
+    (
+        "key: FBillNo",
+        &["key: FBillNo"],
+        &[("key: FDeliveryBill", "documents are looked up in Kingdee by `FBillNo` alone")],
     ),
     (
         "shards: 1",

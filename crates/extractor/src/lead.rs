@@ -1,0 +1,55 @@
+//! The right to cut windows, as the schedule uses it.
+
+use bytes::Bytes;
+use kingpost_broker::{Broker, Leadership};
+use kingpost_model::Work;
+
+/// Gives the right to cut the windows of a scheme to one extractor at a time.
+pub(crate) trait Election: Sync {
+    type Lead: Lead;
+
+    /// The right, or nothing while another extractor has it.
+    fn ask(&self, scheme: &str) -> impl Future<Output = Result<Option<Self::Lead>, String>> + Send;
+}
+
+/// The right to cut the windows of one scheme, and its cursor; an error ends it.
+pub(crate) trait Lead: Send + Sync {
+    fn is_held(&self) -> bool;
+    /// The last confirmed cursor.
+    fn cursor(&mut self) -> impl Future<Output = Result<Option<Bytes>, String>> + Send;
+    /// Messages that wait in a queue.
+    fn depth(&self, queue: &str) -> impl Future<Output = Result<u32, String>> + Send;
+    /// Publishes windows and, once all are confirmed, the cursor behind them.
+    fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> impl Future<Output = Result<(), String>> + Send;
+    fn resign(self) -> impl Future<Output = ()> + Send;
+}
+
+impl Election for Broker {
+    type Lead = Leadership;
+
+    async fn ask(&self, scheme: &str) -> Result<Option<Leadership>, String> {
+        self.lead(scheme).await.map_err(|e| e.to_string())
+    }
+}
+
+impl Lead for Leadership {
+    fn is_held(&self) -> bool {
+        Leadership::is_held(self)
+    }
+
+    async fn cursor(&mut self) -> Result<Option<Bytes>, String> {
+        Leadership::cursor(self).await.map_err(|e| e.to_string())
+    }
+
+    async fn depth(&self, queue: &str) -> Result<u32, String> {
+        Leadership::depth(self, queue).await.map_err(|e| e.to_string())
+    }
+
+    async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), String> {
+        Leadership::advance(self, windows, cursor).await.map_err(|e| e.to_string())
+    }
+
+    async fn resign(self) {
+        Leadership::resign(self).await;
+    }
+}
