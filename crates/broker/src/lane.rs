@@ -319,7 +319,8 @@ impl Running {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         let work = wire::work(&self.lane.route, &delivery.properties, delivery.data.into(), now_ms);
-        let unsettled = wire::delivery_count(&delivery.properties);
+        // A moved message may carry the count of the queue it came from; a first delivery has none of its own.
+        let unsettled = if delivery.redelivered { wire::delivery_count(&delivery.properties) } else { 0 };
         let receipt = Receipt {
             tag: delivery.delivery_tag,
             epoch: Arc::clone(&self.epoch),

@@ -18,5 +18,5 @@ pub use inspect::{DeadLetter, Inspector, QueueDepth};
 pub use lane::{Delivery, Inbox, Receipt};
 pub use leader::Leadership;
 pub use publisher::{Destination, Outbound, Posting};
-pub use topology::{SchemeQueues, Topology};
+pub use topology::{RESUME_EXCHANGE, SchemeQueues, Topology, UNROUTABLE};
 pub use wire::MAX_BODY_BYTES;

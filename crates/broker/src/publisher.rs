@@ -72,12 +72,13 @@ struct Envelope {
 impl Envelope {
     fn of(posting: Posting, app: &ShortString) -> Self {
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let properties = wire::properties(&posting.work, app, now_s);
-        let (exchange, routing_key) = match posting.destination {
-            Destination::Work(route) => (WORK_EXCHANGE, route.queue()),
-            Destination::Wait(tier, route) => (tier.queue, route.queue()),
-            Destination::Dead(route) => (DEAD_EXCHANGE, route.dead_queue()),
+        let (exchange, route, routing_key) = match posting.destination {
+            Destination::Work(route) => (WORK_EXCHANGE, route.queue(), None),
+            Destination::Wait(tier, route) => (tier.queue, route.queue(), None),
+            Destination::Dead(route) => (DEAD_EXCHANGE, route.queue(), Some(route.dead_queue())),
         };
+        let properties = wire::properties(&posting.work, &route, app, now_s);
+        let routing_key = routing_key.unwrap_or(route);
         Envelope {
             exchange: exchange.into(),
             // Scheme names are at most 40 characters, so a queue name always fits.

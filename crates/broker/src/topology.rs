@@ -10,9 +10,9 @@ use lapin::{
 use crate::connection::ConnectError;
 
 /// Where a retry tier's messages come back to their own queue, by their own routing key.
-const RESUME_EXCHANGE: &str = "kingpost.resume";
+pub const RESUME_EXCHANGE: &str = "kingpost.resume";
 /// Keeps what came back to a queue that is no longer there; also the name of its queue.
-pub(crate) const UNROUTABLE: &str = "kingpost.unroutable";
+pub const UNROUTABLE: &str = "kingpost.unroutable";
 /// Deliveries without a settlement after which the broker itself gives up on a message. Every lost connection counts
 /// for every message in hand, touched or not, so this is only the last resort behind the worker's own judgement. It is
 /// a queue argument, which can't be changed on a queue that exists; a policy may lower it.

@@ -29,10 +29,12 @@ const UNCLEAR_SINCE: &str = "kingpost-unclear-since-ms";
 const TRACEPARENT: &str = "traceparent";
 const FIRST_FAILURE: &str = "kingpost-first-failure";
 const LAST_FAILURE: &str = "kingpost-last-failure";
+/// The work queue that a waiting or dead message belongs to, which is its routing key back.
+const QUEUE: &str = "kingpost-queue";
 /// The last failure's kind by itself, so that a broker's own tools can show it.
 const FAILURE_KIND: &str = "kingpost-failure-kind";
 /// What this release reads itself; everything else is carried along unread, a newer release's headers as well.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     DOCUMENT,
     KEY,
     SCHEME,
@@ -50,6 +52,7 @@ const KNOWN: [&str; 17] = [
     LAST_FAILURE,
     FAILURE_KIND,
     "kingpost-version",
+    QUEUE,
 ];
 /// Longest failure record in bytes as it is written; two of them share a header frame with everything else.
 const RECORD_BYTES_MAX: usize = 8_192;
@@ -86,7 +89,7 @@ fn insert_record(table: &mut FieldTable, name: &str, record: Option<&FailureReco
 }
 
 /// Properties and headers of work.
-pub(crate) fn properties(work: &Work, app: &ShortString, now_s: u64) -> BasicProperties {
+pub(crate) fn properties(work: &Work, queue: &str, app: &ShortString, now_s: u64) -> BasicProperties {
     let mut table = FieldTable::default();
     let mut room = FOREIGN_HEADER_BYTES;
     for (name, value) in &work.headers {
@@ -99,6 +102,7 @@ pub(crate) fn properties(work: &Work, app: &ShortString, now_s: u64) -> BasicPro
     insert_text(&mut table, STAGE, work.stage.as_str());
     insert_text(&mut table, DOCUMENT, &work.key.document);
     insert_text(&mut table, KEY, &work.key.number);
+    insert_text(&mut table, QUEUE, queue);
     insert_text(&mut table, ORIGIN, work.origin.as_str());
     insert(&mut table, ATTEMPT, AMQPValue::LongLongInt(i64::from(work.attempt)));
     if work.verify {
@@ -267,7 +271,7 @@ mod tests {
     #[test]
     fn work_survives_the_wire() {
         let work = sample();
-        let properties = properties(&work, &"kingpost-test/1".into(), 1);
+        let properties = properties(&work, "load.x", &"kingpost-test/1".into(), 1);
         let route = Route::new(StageName::Load, "purchase-stockin");
         assert_eq!(super::work(&route, &properties, work.body.clone(), 9), work);
         assert_eq!(properties.delivery_mode(), &Some(2));
@@ -311,7 +315,7 @@ mod tests {
         let work = super::work(&route, &properties, Bytes::from_static(b"{}"), 9);
         assert!(work.verify, "a text is as good as a truth value");
         assert_eq!((work.origin, work.unclear_since_ms), (Origin::Replay, Some(9)));
-        let back = super::properties(&work, &"t".into(), 1);
+        let back = super::properties(&work, "load.x", &"t".into(), 1);
         let headers = back.headers().clone().unwrap_or_default();
         for name in ["kingpost-fence", LAST_FAILURE] {
             assert!(headers.inner().contains_key(name), "{name} was lost");
@@ -326,7 +330,7 @@ mod tests {
             Failure::new(FailureKind::Refused, "\u{2}".repeat(900)).with_problems(vec![problem; 50]);
         let record = FailureRecord::of(&failure, &work, 5, "w/1");
         work.last_failure = Some(Box::new(record));
-        let properties = properties(&work, &"t".into(), 1);
+        let properties = properties(&work, "load.x", &"t".into(), 1);
         let headers = properties.headers().clone().unwrap_or_default();
         let json = headers.inner().get(LAST_FAILURE).and_then(as_text).unwrap();
         assert!(json.len() <= RECORD_BYTES_MAX && json.contains("refused"), "{} bytes", json.len());

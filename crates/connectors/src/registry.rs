@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_kingdee::{Auth, KingdeeClient, KingdeeConfig, SaveOption, safe_save_options};
+use kingpost_kingdee::{Auth, KingdeeClient, KingdeeConfig, SaveOption, call_timeout, safe_save_options};
 use kingpost_model::{Source, Target};
 use kingpost_scheme::{Finish, Scheme, SourceSystem, TargetSystem};
 use kingpost_settings::{
@@ -14,6 +14,12 @@ use crate::{
     kingdee::{self, KingdeeTarget, TargetSpec},
     wdt::WdtSource,
 };
+
+/// The code of a failure whose call was given up because it took too long: what is tried next will hang as well.
+pub const TIMED_OUT: &str = "time-out";
+
+/// How much longer than our own patience a write may run behind a proxy that has taken it over, and behind the server.
+const BEHIND_US: Duration = Duration::from_secs(60);
 
 /// Told of every call to another system, for metrics.
 pub trait Calls: Send + Sync + 'static {
@@ -33,10 +39,15 @@ impl Calls for NoCalls {
 ///
 /// # Errors
 /// Settings that are each right but don't go together.
-pub fn source(scheme: &Scheme, settings: &WdtSettings, calls: Arc<dyn Calls>) -> Result<Arc<dyn Source>, Problems> {
+pub fn source(
+    scheme: &Scheme,
+    settings: &WdtSettings,
+    calls: Arc<dyn Calls>,
+) -> Result<Arc<dyn Source>, Problems> {
     match scheme.source.system {
         SourceSystem::Wdt => {
-            let client = Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
+            let client =
+                Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
             let spec = &scheme.source;
             let (method, params) = (spec.method.clone(), spec.params.clone());
             Ok(Arc::new(WdtSource::new(client, method, params, spec.key.clone(), spec.page_size, calls)))
@@ -56,7 +67,8 @@ pub fn target(
     match scheme.target.system {
         TargetSystem::Kingdee => {
             let config = kingdee_config(settings);
-            let client = KingdeeClient::new(config).map_err(|error| together("KINGDEE_URL", &error.to_string()))?;
+            let client =
+                KingdeeClient::new(config).map_err(|error| together("KINGDEE_URL", &error.to_string()))?;
             let finish = match scheme.target.finish {
                 Finish::Save => kingdee::Finish::Save,
                 Finish::Submit => kingdee::Finish::Submit,
@@ -65,6 +77,17 @@ pub fn target(
             let options = save_options(&scheme.target.options);
             let spec = TargetSpec { form: scheme.target.form.clone(), finish, options };
             Ok(Arc::new(KingdeeTarget::new(client, spec, calls)))
+        }
+    }
+}
+
+/// How long one write of a scheme may run on the other side after its request began: the patience of the client for a
+/// whole batch, and a margin for proxies and the server, which don't stop when the client does.
+pub fn longest_write(scheme: &Scheme) -> Duration {
+    match scheme.target.system {
+        TargetSystem::Kingdee => {
+            let rows = usize::try_from(scheme.target.batch.rows).unwrap_or(usize::MAX);
+            call_timeout(rows) + BEHIND_US
         }
     }
 }

@@ -115,3 +115,66 @@ fn failure(error: &WdtError) -> Failure {
     }
     failure
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kingpost_wdt::Origin;
+
+    use super::*;
+
+    fn error(class: Class) -> WdtError {
+        WdtError {
+            class,
+            origin: Origin::Gateway,
+            code: Some("7".to_owned()),
+            sub_code: None,
+            text: "their words".to_owned(),
+            advice: "wait",
+        }
+    }
+
+    #[test]
+    fn every_class_of_error_has_its_kind_and_its_culprit() {
+        let ban = Some(Duration::from_secs(61));
+        for (class, kind, fault) in [
+            (Class::Transport, FailureKind::Unavailable, Fault::Source),
+            (Class::Throttled { wait: None }, FailureKind::Throttled, Fault::Source),
+            (Class::Throttled { wait: ban }, FailureKind::Throttled, Fault::Source),
+            (Class::Retryable, FailureKind::Transient, Fault::Source),
+            (Class::Malformed, FailureKind::Transient, Fault::Source),
+            (Class::WindowTooWide, FailureKind::Incomplete, Fault::Source),
+            (Class::TooBroad, FailureKind::Incomplete, Fault::Source),
+            (Class::Clock, FailureKind::Configuration, Fault::Us),
+            (Class::Configuration, FailureKind::Configuration, Fault::Us),
+            (Class::Permanent, FailureKind::Refused, Fault::Source),
+        ] {
+            let failure = failure(&error(class));
+            assert_eq!((failure.kind, failure.fault), (kind, fault), "{class:?}");
+            assert!(failure.text.contains("their words") && failure.text.contains("wait"), "{failure}");
+            assert!(!failure.in_flight, "reading changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_ban_is_left_alone_for_as_long_as_it_says_and_nothing_else_waits() {
+        let wait = Duration::from_secs(61);
+        assert_eq!(failure(&error(Class::Throttled { wait: Some(wait) })).retry_after, Some(wait));
+        assert_eq!(failure(&error(Class::Throttled { wait: None })).retry_after, None);
+        assert_eq!(failure(&error(Class::Transport)).retry_after, None);
+    }
+
+    #[test]
+    fn both_codes_are_kept() {
+        let sub = || Some("isv.x".to_owned());
+        let code = |code: Option<&str>, sub_code| {
+            let code = code.map(str::to_owned);
+            failure(&WdtError { code, sub_code, ..error(Class::Permanent) }).code
+        };
+        assert_eq!(code(Some("41"), sub()).as_deref(), Some("41 isv.x"));
+        assert_eq!(code(None, sub()).as_deref(), Some("isv.x"));
+        assert_eq!(code(Some("41"), None).as_deref(), Some("41"));
+        assert_eq!(code(None, None), None);
+    }
+}

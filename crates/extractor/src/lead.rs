@@ -20,7 +20,11 @@ pub(crate) trait Lead: Send + Sync {
     /// Messages that wait in a queue.
     fn depth(&self, queue: &str) -> impl Future<Output = Result<u32, String>> + Send;
     /// Publishes windows and, once all are confirmed, the cursor behind them.
-    fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> impl Future<Output = Result<(), String>> + Send;
+    fn advance(
+        &mut self,
+        windows: Vec<Work>,
+        cursor: Bytes,
+    ) -> impl Future<Output = Result<(), String>> + Send;
     fn resign(self) -> impl Future<Output = ()> + Send;
 }
 

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Longest reading of one window: less than the watchdog's 15 minutes and the broker's 30 minutes for an unsettled
-/// delivery, so that the window ends before anybody takes it for stuck.
+/// Longest reading of one window, so that it ends before anybody takes it for stuck: the watchdog has 15 minutes, and
+/// the broker 30 for an unsettled delivery, of which a second one is in hand while the first is read.
 const WINDOW_TIME: Duration = Duration::from_secs(600);
 /// What may be added for the broker's confirms of the last page, or of the halves that a late window is split into.
 const CONFIRM_TIME: Duration = Duration::from_secs(60);
@@ -145,21 +145,23 @@ impl<'a> Patience<'a> {
 
     /// One call; the outer error ends the window.
     async fn call(&self, window: Window, number: u32) -> Result<Result<Page, Failure>, Interrupted> {
-        let now = Instant::now();
-        if now >= self.deadline {
+        let late = || {
+            let seconds = WINDOW_TIME.as_secs();
             let text = format!(
-                "{window} was not read within {} s, page {number} and those before it are missing",
-                WINDOW_TIME.as_secs()
+                "{window} was not read within {seconds} s, page {number} and those before it are missing"
             );
-            return Err(Interrupted::Late(Failure::new(FailureKind::Incomplete, text)));
+            Interrupted::Late(Failure::new(FailureKind::Incomplete, text))
+        };
+        if Instant::now() >= self.deadline {
+            return Err(late());
         }
-        let limit = self.deadline.min(now + CALL_TIME);
+        let limit = self.deadline.min(Instant::now() + CALL_TIME);
         match timeout_at(limit, self.source.page(window, number)).await {
             Ok(answer) => Ok(answer),
+            Err(_) if Instant::now() >= self.deadline => Err(late()),
             Err(_) => {
                 let text = format!("the source has not answered for page {number} of {window} in time");
-                let failure = Failure::new(FailureKind::Unavailable, text).by(Fault::Source);
-                if Instant::now() >= self.deadline { Err(Interrupted::Late(failure)) } else { Ok(Err(failure)) }
+                Ok(Err(Failure::new(FailureKind::Unavailable, text).by(Fault::Source)))
             }
         }
     }

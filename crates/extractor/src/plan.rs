@@ -25,7 +25,8 @@ const BATCH: BatchPolicy = BatchPolicy { rows: 1, wait: Duration::ZERO, concurre
 /// # Errors
 /// [`Refusal`] with every problem of settings and schemes.
 pub fn plan(context: &Context) -> Result<Plan, Refusal> {
-    let schemes = load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
+    let schemes =
+        load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
     let accounts: BTreeSet<Option<&str>> = schemes.iter().map(|s| s.account.as_deref()).collect();
     let accounts: Vec<Option<&str>> = accounts.into_iter().collect();
     let settings = extractor(&context.environment, &accounts)?;
@@ -71,8 +72,8 @@ fn scheduler(scheme: &Scheme, ending: CancellationToken) -> Background {
             width_s: seconds(window.width),
             overlap_s: seconds(window.overlap),
             start_s: window.start.as_second(),
+            lag_s: seconds(window.lag),
         },
-        lag_s: seconds(window.lag),
         every: window.every,
     };
     Box::new(move |context: BackgroundContext| {

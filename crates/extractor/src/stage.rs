@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Origin, Outbox, Source, Stage, Verdict, Window, decide,
+    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Origin, Outbox, Source, Stage, Verdict, Window,
+    decide,
 };
 use kingpost_worker::now_ms;
 use tokio_util::sync::CancellationToken;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use kingpost_model::{
-    Document, Failure, FailureKind, Lease, Origin, Outbox, Page, RecordKey, Route, Source, StageName, Window, Work,
-    WorkId,
+    Document, Failure, FailureKind, Lease, Origin, Outbox, Page, RecordKey, Route, Source, StageName, Window,
+    Work, WorkId,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -121,7 +121,8 @@ impl Reading<'_> {
             return Err(Stopped::Failed(failure));
         };
         for half in shared(halves) {
-            let mut work = window_work(self.sender.scheme, half, self.sender.origin).map_err(Stopped::Failed)?;
+            let mut work =
+                window_work(self.sender.scheme, half, self.sender.origin).map_err(Stopped::Failed)?;
             // What the whole has published comes again in its halves.
             work.verify = self.sender.verify || ledger.is_begun();
             self.outbox.put(Route::new(StageName::Extract, self.sender.scheme), work);
@@ -129,9 +130,9 @@ impl Reading<'_> {
         match patience.flush().await {
             Ok(()) => Ok(Read::Split),
             Err(Interrupted::Abandoned) => Err(Stopped::Abandoned),
-            Err(Interrupted::Failed(failure) | Interrupted::TooWide(failure) | Interrupted::Late(failure)) => {
-                Err(Stopped::Failed(failure))
-            }
+            Err(
+                Interrupted::Failed(failure) | Interrupted::TooWide(failure) | Interrupted::Late(failure),
+            ) => Err(Stopped::Failed(failure)),
         }
     }
 
@@ -237,7 +238,8 @@ async fn find_last(window: Window, first: &Page, patience: &Patience<'_>) -> Res
         }
         last += 1;
         if last >= most {
-            let text = format!("no end of {window} was found in {most} pages, and the source doesn't count them");
+            let text =
+                format!("no end of {window} was found in {most} pages, and the source doesn't count them");
             return Err(Interrupted::TooWide(Failure::new(FailureKind::Incomplete, text)));
         }
         before = next;

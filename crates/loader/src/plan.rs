@@ -3,16 +3,17 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kingpost_broker::Topology;
-use kingpost_connectors::{Calls, target};
+use kingpost_connectors::{Calls, longest_write, target};
 use kingpost_model::{Loaded, LoadedHow, Route, StageName, Standing};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{KingdeeSettings, Problems, loader, schemes_dir};
 use kingpost_telemetry::{ErpMetrics, Metrics};
-use kingpost_worker::{BatchPolicy, Context, LanePlan, Plan, Refusal};
+use kingpost_worker::{Background, BatchPolicy, Context, LanePlan, Plan, Refusal};
+use tracing::warn;
 
 use crate::{
     claims::Claims,
-    stage::{LoadObserver, LoadStage},
+    stage::{LoadObserver, LoadStage, PATIENCE},
     standing::Unproven,
 };
 
@@ -25,7 +26,8 @@ const SETTLE: Duration = Duration::from_secs(240);
 /// # Errors
 /// [`Refusal`] with every problem of settings and schemes.
 pub fn plan(context: &Context) -> Result<Plan, Refusal> {
-    let schemes = load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
+    let schemes =
+        load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
     let accounts: BTreeSet<Option<&str>> = schemes.iter().map(|s| s.account.as_deref()).collect();
     let accounts: Vec<Option<&str>> = accounts.into_iter().collect();
     let settings = loader(&context.environment, &accounts)?;
@@ -40,10 +42,42 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     }
     problems.or(())?;
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
-    Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background: Vec::new() })
+    let background = vec![say(schemes.iter().filter_map(hasty).collect())];
+    Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background })
 }
 
-fn scheme_lanes(scheme: &Scheme, account: &KingdeeSettings, metrics: &Metrics) -> Result<Vec<LanePlan>, Problems> {
+/// What is wrong with a settle window that ends before a write does: the loader would look a document up, find nothing
+/// and post it again while the first write is still running.
+fn hasty(scheme: &Scheme) -> Option<String> {
+    let (settle, longest) = (scheme.target.settle?, longest_write(scheme));
+    (settle < longest).then(|| {
+        format!(
+            "{}: `target.settle` is {} s, but a save of {} documents may run for {} s: after an unclear outcome a \
+             document could be posted twice; leave `target.settle` out or raise it, or lower `target.batch.rows`",
+            scheme.name,
+            settle.as_secs(),
+            scheme.target.batch.rows,
+            longest.as_secs()
+        )
+    })
+}
+
+/// Logs warnings once the worker runs: while it is planned there is no log yet.
+fn say(warnings: Vec<String>) -> Background {
+    Box::new(|_| {
+        Box::pin(async move {
+            for warning in warnings {
+                warn!("{warning}");
+            }
+        })
+    })
+}
+
+fn scheme_lanes(
+    scheme: &Scheme,
+    account: &KingdeeSettings,
+    metrics: &Metrics,
+) -> Result<Vec<LanePlan>, Problems> {
     let erp = Arc::new(Erp(metrics.erp("kingdee")));
     let target = target(scheme, account, Arc::clone(&erp) as Arc<dyn Calls>)?;
     let claims = Arc::new(Claims::default());
@@ -61,6 +95,7 @@ fn scheme_lanes(scheme: &Scheme, account: &KingdeeSettings, metrics: &Metrics) -
             claims: Arc::clone(&claims),
             unproven: Unproven::default(),
             settle,
+            patience: PATIENCE,
             observer: Arc::clone(&erp) as Arc<dyn LoadObserver>,
         };
         LanePlan { route, stage: Arc::new(stage), batch: policy }
@@ -86,5 +121,40 @@ impl LoadObserver for Erp {
 
     fn unclear(&self) {
         self.0.unclear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kingpost_scheme::load_file;
+
+    use super::*;
+
+    /// The shipped scheme with a settle window and a batch size of one's own.
+    fn scheme(settle: &str, rows: u32) -> Scheme {
+        let mut scheme = load_file(std::path::Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../schemes/purchase-stockin.yaml"
+        )))
+        .unwrap();
+        scheme.target.batch.rows = rows;
+        scheme.target.settle = (!settle.is_empty()).then(|| Duration::from_secs(settle.parse().unwrap()));
+        scheme
+    }
+
+    #[test]
+    fn a_window_that_ends_before_a_write_does_is_warned_of() {
+        let text = hasty(&scheme("5", 20)).unwrap();
+        assert!(text.contains("`target.settle` is 5 s") && text.contains("190 s"), "{text}");
+        assert!(hasty(&scheme("189", 20)).is_some());
+        assert_eq!(hasty(&scheme("190", 20)), None);
+        assert!(hasty(&scheme("239", 50)).is_some());
+        assert_eq!(hasty(&scheme("240", 50)), None);
+    }
+
+    #[test]
+    fn the_window_of_a_scheme_that_names_none_is_never_too_short() {
+        assert_eq!(hasty(&scheme("", 50)), None);
+        assert!(SETTLE >= longest_write(&scheme("", 50)));
     }
 }

@@ -1,16 +1,24 @@
 //! The loader as a stage: models in, documents in the target.
 
-use std::{sync::Arc, time::Duration};
-
-use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, Outbox, Stage, Standing, Target, Verdict, decide,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use kingpost_worker::now_ms;
 
 use crate::{
     claims::{Claims, keys_of, rounds},
-    standing::Unproven,
+    standing::{Moment, Unproven},
 };
+use kingpost_connectors::TIMED_OUT;
+use kingpost_model::{
+    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, Outbox, Stage, Standing, Target, Verdict, Work,
+    decide,
+};
+
+/// No round begins later than this after its batch, because 20 documents of one purchase order are 20 rounds, one after
+/// the other. With the longest round after it a batch stays well below the broker's patience with its consumer (30
+/// minutes).
+pub(crate) const PATIENCE: Duration = Duration::from_secs(480);
 
 /// Told how documents came to be in the target.
 pub(crate) trait LoadObserver: Send + Sync {
@@ -24,29 +32,57 @@ pub(crate) struct LoadStage {
     pub(crate) claims: Arc<Claims>,
     pub(crate) unproven: Unproven,
     pub(crate) settle: Duration,
+    /// [`PATIENCE`].
+    pub(crate) patience: Duration,
     pub(crate) observer: Arc<dyn LoadObserver>,
 }
 
 impl Stage for LoadStage {
     fn process<'a>(&'a self, batch: &'a Batch, _: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>> {
         Box::pin(async move {
-            self.unproven.learn(&batch.items, self.settle);
+            let until = Instant::now() + self.patience;
+            self.unproven.learn(&batch.items, &batch.lease, self.settle, Moment::now());
             let mut verdicts: Vec<Option<Verdict>> = batch.items.iter().map(|_| None).collect();
+            let mut ended = None;
             for round in rounds(&batch.items) {
-                self.round(batch, &round, &mut verdicts).await;
+                if ended.is_none() {
+                    ended = self.round(batch, &round, until, &mut verdicts).await;
+                }
             }
-            let missing = || Failure::new(FailureKind::Internal, "the loader gave no verdict");
-            verdicts.into_iter().map(|v| v.unwrap_or_else(|| decide(missing(), 1))).collect()
+            // No verdict: the round was not tried.
+            let reason =
+                ended.unwrap_or_else(|| Failure::new(FailureKind::Internal, "the loader gave no verdict"));
+            let attempts = batch.items.iter().map(|item| item.work.attempt);
+            let left = |(verdict, attempt): (Option<Verdict>, u32)| {
+                verdict.unwrap_or_else(|| decide(reason.clone(), attempt))
+            };
+            verdicts.into_iter().zip(attempts).map(left).collect()
         })
+    }
+
+    fn may_be_in_flight(&self, work: &Work) -> bool {
+        self.unproven.holds(&work.key.number, Moment::now())
     }
 }
 
 impl LoadStage {
-    async fn round(&self, batch: &Batch, round: &[usize], verdicts: &mut [Option<Verdict>]) {
+    /// Loads one round and returns why no further one is worth trying, if that is so.
+    async fn round(
+        &self,
+        batch: &Batch,
+        round: &[usize],
+        until: Instant,
+        verdicts: &mut [Option<Verdict>],
+    ) -> Option<Failure> {
         let items: Vec<_> = round.iter().filter_map(|index| batch.items.get(*index)).collect();
         let _claim = self.claims.claim(items.iter().flat_map(|item| keys_of(item)).collect()).await;
-        // Judged only now: while the claim was waited for, the same key may have ended without evidence.
-        let now = now_ms();
+        // Asked only now: the claim may have been waited for as long as another batch took.
+        if Instant::now() >= until {
+            let text = "not tried: the batch took too long before its turn; it comes again";
+            return Some(Failure::new(FailureKind::Unavailable, text).retry_after(Duration::ZERO));
+        }
+        // Judged only now: meanwhile the same key may have ended without evidence.
+        let now = Moment::now();
         let loads: Vec<Load> = items
             .iter()
             .map(|item| Load {
@@ -56,25 +92,30 @@ impl LoadStage {
             })
             .collect();
         let outcomes = self.target.load(&loads, &batch.lease).await;
+        let mut ended = None;
         for (((index, item), load), outcome) in round.iter().zip(&items).zip(&loads).zip(outcomes) {
             let verdict = match outcome {
                 Ok(loaded) => {
                     self.observer.loaded(&loaded, load.standing);
                     Verdict::Done
                 }
-                Err(failure) => self.failed(failure, load, item.work.attempt),
+                Err(failure) => {
+                    ended = ended.or_else(|| not_tried_after(&failure));
+                    self.failed(failure, load, item.work.attempt)
+                }
             };
             if let Some(slot) = verdicts.get_mut(*index) {
                 *slot = Some(verdict);
             }
         }
+        ended
     }
 
     fn failed(&self, mut failure: Failure, load: &Load, attempt: u32) -> Verdict {
         if failure.kind == FailureKind::Unclear {
             self.observer.unclear();
             if failure.in_flight {
-                self.unproven.unclear(&load.number, self.settle);
+                self.unproven.unclear(&load.number, self.settle, Moment::now());
             }
             // A short settle window needs no long tier.
             let short = failure.retry_after.unwrap_or(self.settle).min(self.settle);
@@ -85,3 +126,21 @@ impl LoadStage {
         decide(failure, attempt)
     }
 }
+
+/// What the rounds after a failure get instead of a try, when it says that the target doesn't work: the same kind where
+/// that is an outage, and unavailable where a write timed out, since the next would hang as well. No attempt is counted.
+fn not_tried_after(failure: &Failure) -> Option<Failure> {
+    let hangs = failure.in_flight && failure.code.as_deref() == Some(TIMED_OUT);
+    let kind = match failure.kind {
+        kind if kind.is_outage() => kind,
+        _ if hangs => FailureKind::Unavailable,
+        _ => return None,
+    };
+    let mut next = Failure::new(kind, format!("not tried after another document: {}", failure.text));
+    next.fault = failure.fault;
+    next.retry_after = failure.retry_after.filter(|_| kind == failure.kind);
+    Some(next)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,58 +2,101 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use kingpost_model::{Item, Lease, Origin, Standing};
+use kingpost_worker::now_ms;
 
-/// Keys of which a write may still be running elsewhere. A broker may hand out a fresh copy of a key before the
-/// redelivered one, so the key is remembered, not the message.
+/// What may still be being written by somebody else, or by ourselves without an answer.
+///
+/// A broker may hand out a fresh copy of a key before the redelivered one, so the key is remembered, not the message.
+/// And where a predecessor did not end cleanly, which redelivered messages of a young lease show, a fresh copy of
+/// *any* key may be one that it is just posting: its own message need not have come yet. Then nothing that a look-up
+/// doesn't find is posted until the lease is as old as the settle window. Where none was redelivered the predecessor
+/// had settled all it was given (unsettled messages return to their place in front of the queue, because our queues
+/// have a delivery limit), and a look-up is enough.
 #[derive(Debug, Default)]
 pub(crate) struct Unproven {
-    until: Mutex<HashMap<String, Instant>>,
+    until: Mutex<Until>,
+}
+
+#[derive(Debug, Default)]
+struct Until {
+    keys: HashMap<String, Instant>,
+    everything: Option<Instant>,
+}
+
+/// One moment on both clocks: windows inside this process by the steady one, those that a message carries by the
+/// wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) steady: Instant,
+    /// Milliseconds since the epoch.
+    pub(crate) wall_ms: i64,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Moment { steady: Instant::now(), wall_ms: now_ms() }
+    }
+}
+
+impl Until {
+    fn insert(&mut self, number: &str, now: Instant, settle: Duration) {
+        if self.keys.len() >= 1_024 {
+            self.keys.retain(|_, until| *until > now);
+        }
+        self.keys.insert(number.to_owned(), now + settle);
+    }
 }
 
 impl Unproven {
-    fn contains(&self, number: &str) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.get(number).is_some_and(|until| *until > Instant::now())
+    fn until(&self) -> MutexGuard<'_, Until> {
+        self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, number: &str, settle: Duration) {
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if until.len() >= 1_024 {
-            until.retain(|_, until| *until > now);
-        }
-        until.insert(number.to_owned(), now + settle);
-    }
-
-    /// Learns from a batch before any of it is judged: every redelivered key is unproven, whichever copy comes first.
-    pub(crate) fn learn(&self, items: &[Item], settle: Duration) {
-        for item in items {
-            if item.redelivered && item.work.unclear_since_ms.is_none() {
-                self.insert(&item.work.key.number, settle);
+    /// Learns from a batch before any of it is judged: every redelivered key is unproven, whichever copy comes first
+    /// and however long ago an earlier write of it was unclear.
+    pub(crate) fn learn(&self, items: &[Item], lease: &Lease, settle: Duration, now: Moment) {
+        let mut until = self.until();
+        for item in items.iter().filter(|item| item.redelivered) {
+            until.insert(&item.work.key.number, now.steady, settle);
+            if lease.age < settle {
+                until.everything = until.everything.max(Some(now.steady + (settle - lease.age)));
             }
         }
     }
 
     /// A key whose write just ended without evidence.
-    pub(crate) fn unclear(&self, number: &str, settle: Duration) {
-        self.insert(number, settle);
+    pub(crate) fn unclear(&self, number: &str, settle: Duration, now: Moment) {
+        self.until().insert(number, now.steady, settle);
+    }
+
+    /// Whether a write of a key may still be running.
+    pub(crate) fn holds(&self, number: &str, now: Moment) -> bool {
+        let until = self.until();
+        until.everything.is_some_and(|until| until > now.steady)
+            || until.keys.get(number).is_some_and(|until| *until > now.steady)
     }
 
     /// What is known about an item. `settle` is how long a write may take to show after it was sent.
-    pub(crate) fn standing(&self, item: &Item, lease: &Lease, settle: Duration, now_ms: i64) -> Standing {
+    ///
+    /// A redelivered message is unproven whatever it says of an earlier write: the owner before us may have judged
+    /// that write settled and be posting again. It ends all the same: the copy that is retried for it is not
+    /// redelivered and carries the time of the verdict, and the key was learnt before that verdict, so that the
+    /// memory here never outlasts the window of the message.
+    pub(crate) fn standing(&self, item: &Item, lease: &Lease, settle: Duration, now: Moment) -> Standing {
         let work = &item.work;
-        let settle_ms = i64::try_from(settle.as_millis()).unwrap_or(i64::MAX);
+        if item.redelivered || self.holds(&work.key.number, now) {
+            return Standing::Unproven;
+        }
+        let settle_ms = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
         match work.unclear_since_ms {
-            // A clock that went back must not make a window of days.
-            Some(since) if now_ms >= since && now_ms - since < settle_ms => Standing::Unproven,
-            Some(since) if now_ms < since && since - now_ms < settle_ms => Standing::Unproven,
+            // Both ways: a clock that went back must not make a window of days.
+            Some(since) if now.wall_ms.abs_diff(since) < settle_ms => Standing::Unproven,
             Some(_) => Standing::Settled,
-            None if item.redelivered || self.contains(&work.key.number) => Standing::Unproven,
             None if work.verify || work.attempt > 1 || work.origin != Origin::Live || lease.age < settle => {
                 Standing::Verify
             }
@@ -81,10 +124,33 @@ mod tests {
         Lease::new(Arc::new(AtomicBool::new(false)), Duration::from_secs(age_s))
     }
 
+    const WALL_MS: i64 = 1_000_000_000;
+
+    fn moment() -> Moment {
+        Moment { steady: Instant::now(), wall_ms: WALL_MS }
+    }
+
+    impl Moment {
+        fn plus_ms(self, ms: u32) -> Self {
+            let steady = self.steady + Duration::from_millis(ms.into());
+            Moment { steady, wall_ms: self.wall_ms + i64::from(ms) }
+        }
+    }
+
+    fn redelivered() -> Item {
+        Item { redelivered: true, ..item() }
+    }
+
+    fn other() -> Item {
+        let mut other = item();
+        other.work.key.number = "RK2".into();
+        other
+    }
+
     fn standing(change: impl FnOnce(&mut Item), age_s: u64) -> Standing {
         let mut item = item();
         change(&mut item);
-        Unproven::default().standing(&item, &lease(age_s), SETTLE, 1_000_000_000)
+        Unproven::default().standing(&item, &lease(age_s), SETTLE, moment())
     }
 
     #[test]
@@ -101,21 +167,76 @@ mod tests {
     #[test]
     fn an_unclear_write_settles_after_its_window_and_not_before() {
         let at = |ms: i64| standing(|i| i.work.unclear_since_ms = Some(ms), 999);
-        assert_eq!(at(1_000_000_000 - 239_999), Standing::Unproven);
-        assert_eq!(at(1_000_000_000 - 240_000), Standing::Settled);
-        assert_eq!(at(1_000_000_000 + 1_000), Standing::Unproven, "a clock a little ahead");
-        assert_eq!(at(1_000_000_000 + 999_999_999), Standing::Settled, "a clock that was set back");
+        assert_eq!(at(WALL_MS - 239_999), Standing::Unproven);
+        assert_eq!(at(WALL_MS - 240_000), Standing::Settled);
+        assert_eq!(at(WALL_MS + 1_000), Standing::Unproven, "a clock a little ahead");
+        assert_eq!(at(WALL_MS + 999_999_999), Standing::Settled, "a clock that was set back");
     }
 
     #[test]
     fn a_fresh_copy_of_a_redelivered_key_is_unproven_too() {
-        let unproven = Unproven::default();
-        let mut redelivered = item();
-        redelivered.redelivered = true;
-        unproven.learn(&[redelivered], SETTLE);
-        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, 0), Standing::Unproven);
-        let mut other = item();
-        other.work.key.number = "RK2".into();
-        assert_eq!(unproven.standing(&other, &lease(999), SETTLE, 0), Standing::Fresh);
+        let (unproven, now) = (Unproven::default(), moment());
+        unproven.learn(&[redelivered()], &lease(999), SETTLE, now);
+        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, now), Standing::Unproven);
+        assert_eq!(unproven.standing(&other(), &lease(999), SETTLE, now), Standing::Fresh);
+    }
+
+    /// K was unclear long ago, its settled retry was being posted when the poster died, and it comes to us.
+    #[test]
+    fn an_old_unclear_write_does_not_excuse_a_fresh_redelivery() {
+        let (unproven, now) = (Unproven::default(), moment());
+        let old = Some(WALL_MS - 3_600_000);
+        let mut again = redelivered();
+        again.work.unclear_since_ms = old;
+        assert_eq!(unproven.standing(&again, &lease(999), SETTLE, now), Standing::Unproven);
+        unproven.learn(&[again], &lease(999), SETTLE, now);
+        let mut copy = item();
+        copy.work.unclear_since_ms = old;
+        assert_eq!(unproven.standing(&copy, &lease(999), SETTLE, now), Standing::Unproven);
+    }
+
+    #[test]
+    fn a_redelivered_key_settles_with_the_window_of_its_retried_copy() {
+        let (unproven, now) = (Unproven::default(), moment());
+        unproven.learn(&[redelivered()], &lease(999), SETTLE, now);
+        // The look-up took half a second, then the copy was published with the time of the verdict.
+        let mut copy = item();
+        copy.work.attempt = 2;
+        copy.work.unclear_since_ms = Some(now.wall_ms + 500);
+        let after = |ms| unproven.standing(&copy, &lease(999), SETTLE, now.plus_ms(ms));
+        assert_eq!(after(5_000), Standing::Unproven);
+        assert_eq!(after(240_499), Standing::Unproven);
+        assert_eq!(after(240_500), Standing::Settled);
+    }
+
+    #[test]
+    fn after_an_unclean_end_nothing_is_proven_until_the_lease_is_old() {
+        let (unproven, now) = (Unproven::default(), moment());
+        assert_eq!(unproven.standing(&other(), &lease(10), SETTLE, now), Standing::Verify, "a clean end");
+        unproven.learn(&[redelivered()], &lease(10), SETTLE, now);
+        for mut next in [other(), other(), other()].into_iter().enumerate().map(|(n, mut item)| {
+            item.work.verify = n == 1;
+            item.work.unclear_since_ms = (n == 2).then_some(0);
+            item
+        }) {
+            assert_eq!(unproven.standing(&next, &lease(10), SETTLE, now), Standing::Unproven);
+            let late = now.plus_ms(229_999);
+            assert_eq!(
+                unproven.standing(&next, &lease(10), SETTLE, late),
+                Standing::Unproven,
+                "a late round"
+            );
+            next.work.unclear_since_ms = Some(0);
+            let old = now.plus_ms(230_000);
+            assert_eq!(unproven.standing(&next, &lease(240), SETTLE, old), Standing::Settled);
+        }
+        assert_eq!(unproven.standing(&other(), &lease(240), SETTLE, now.plus_ms(230_000)), Standing::Fresh);
+    }
+
+    #[test]
+    fn a_message_that_an_old_lease_gave_back_concerns_its_own_key_only() {
+        let (unproven, now) = (Unproven::default(), moment());
+        unproven.learn(&[redelivered()], &lease(240), SETTLE, now);
+        assert_eq!(unproven.standing(&other(), &lease(241), SETTLE, now), Standing::Fresh);
     }
 }

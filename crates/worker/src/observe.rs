@@ -45,22 +45,25 @@ impl LaneTelemetry {
     pub(crate) fn ended(&self, items: &[Item], verdicts: &[Verdict], took: Duration, settled: bool) {
         self.hold(items.len(), false);
         self.metrics.batch(items.len(), took);
-        for item in items {
-            self.metrics.settled();
-            let age = item.work.modified_ms.filter(|_| settled && self.stage == StageName::Load);
-            if let Some(age_ms) = age.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
-                self.metrics.document_age(Duration::from_millis(age_ms));
-            }
-        }
+        items.iter().for_each(|_| self.metrics.settled());
         if !settled {
             return;
         }
         self.metrics.progress();
-        for verdict in verdicts {
+        for (item, verdict) in items.iter().zip(verdicts) {
             self.metrics.verdict(verdict);
-            if matches!(verdict, Verdict::Dead { .. }) {
-                self.metrics.dead_lettered();
+            match verdict {
+                Verdict::Dead { .. } => self.metrics.dead_lettered(),
+                Verdict::Done if self.stage == StageName::Load => self.age(item),
+                Verdict::Done | Verdict::Retry { .. } => {}
             }
+        }
+    }
+
+    /// A document is in the target: how long after its change in the source?
+    fn age(&self, item: &Item) {
+        if let Some(age_ms) = item.work.modified_ms.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
+            self.metrics.document_age(Duration::from_millis(age_ms));
         }
     }
 

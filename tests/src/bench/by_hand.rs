@@ -127,7 +127,7 @@ struct Entry<'a> {
 ///
 /// # Errors
 /// The order is not what the scheme expects.
-pub fn map(document: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn map(document: &[u8], tables: &Tables, out: &mut Vec<u8>) -> Result<()> {
     let order: Order<'_> = serde_json::from_slice(document)?;
     let place = tables.stock.get(order.warehouse_no.as_ref()).or_else(|| tables.stock.get(ROW_FOR_ALL));
     let place = place.context("the warehouse is not in the table")?;

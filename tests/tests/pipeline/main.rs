@@ -164,3 +164,34 @@ async fn posts(sandbox: &Sandbox) -> Result<usize> {
     let commits = ledger.as_array().context("the ledger is no list")?;
     Ok(commits.iter().filter(|commit| commit.get("step").and_then(Value::as_str) == Some("saved")).count())
 }
+
+#[tokio::test]
+async fn the_operator_sees_dead_letters_by_cause_and_one_by_one() -> Result<()> {
+    let sandbox = sandbox(40, 12, &[]).await?;
+    let pipeline = pipeline("pipe-dead", &sandbox).await?;
+    let _workers = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
+    let account = sound(&pipeline, &sandbox, 40, 12).await?;
+    let (code, output) = kingpost(&pipeline, &["dead", "list", "--json"]).await?;
+    assert_eq!(code, Some(0), "{output}");
+    let groups: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let letters: u64 = groups.iter().filter_map(|g| g.get("count").and_then(Value::as_u64)).sum();
+    assert_eq!((groups.len(), letters), (account.dead.len(), 12), "{output}");
+    let number = account.dead.first().and_then(|group| group.numbers.first()).context("no dead letter")?;
+    let (code, output) = kingpost(&pipeline, &["dead", "show", number]).await?;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains(number.as_str()) && output.contains("base-data"), "{output}");
+    // Looking takes nothing away.
+    pipeline.wait_done(&sandbox, 28, 12, SOON).await?;
+    Ok(())
+}
+
+/// Runs the operator's command against a pipeline's broker.
+async fn kingpost(pipeline: &Pipeline, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+    let process = e2e::lab::Process::of("kingpost")?
+        .args(arguments.iter().copied())
+        .env("AMQP_URL", pipeline.amqp_url.as_str())
+        .env("SCHEMES_DIR", pipeline.schemes.path())
+        .start()?;
+    let status = process.wait(SOON).await?;
+    Ok((status.code(), process.output()))
+}

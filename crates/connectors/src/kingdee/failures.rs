@@ -1,7 +1,9 @@
 //! Kingdee's refusals and silences as failures.
 
-use kingpost_kingdee::{Catalogue, Class, FieldError, KingdeeError, Ruling, SaveAnswer};
+use kingpost_kingdee::{Catalogue, Class, FieldError, KingdeeError, Ruling, SaveAnswer, UnknownCause};
 use kingpost_model::{Failure, FailureKind, FieldProblem};
+
+use crate::TIMED_OUT;
 
 fn problems(errors: &[FieldError]) -> Vec<FieldProblem> {
     let problem = |error: &FieldError| FieldProblem {
@@ -68,7 +70,41 @@ pub(super) fn writing(error: &KingdeeError) -> Failure {
             // That nothing is executed after a lost session is nowhere promised: the next try looks the number up.
             Class::SessionLost => Failure::new(FailureKind::Transient, other.to_string()),
             Class::Transient => Failure::new(FailureKind::Unavailable, other.to_string()),
-            _ => Failure::new(FailureKind::Unclear, other.to_string()).leaving_a_write_in_flight(),
+            _ => {
+                let failure =
+                    Failure::new(FailureKind::Unclear, other.to_string()).leaving_a_write_in_flight();
+                if timed_out(other) { failure.with_code(TIMED_OUT) } else { failure }
+            }
         },
+    }
+}
+
+/// A deadline of ours, or that of a proxy before the server.
+fn timed_out(error: &KingdeeError) -> bool {
+    let KingdeeError::Unknown { cause, .. } = error else { return false };
+    matches!(cause, UnknownCause::TimedOut | UnknownCause::Status(408 | 504))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_without_an_answer_is_unclear_and_a_time_out_is_told_apart() {
+        for (cause, code) in [
+            (UnknownCause::TimedOut, Some(TIMED_OUT)),
+            (UnknownCause::Status(504), Some(TIMED_OUT)),
+            (UnknownCause::Status(500), None),
+            (UnknownCause::Transport, None),
+            (UnknownCause::Html, None),
+        ] {
+            let error = KingdeeError::Unknown { cause, write: true, text: "x".to_owned() };
+            let failure = writing(&error);
+            assert_eq!((failure.kind, failure.in_flight), (FailureKind::Unclear, true), "{cause}");
+            assert_eq!(failure.code.as_deref(), code, "{cause}");
+        }
+        let error =
+            KingdeeError::Unknown { cause: UnknownCause::TimedOut, write: false, text: "x".to_owned() };
+        assert_eq!(reading(&error).kind, FailureKind::Unavailable);
     }
 }

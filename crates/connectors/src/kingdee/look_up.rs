@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use super::{
     failures,
     forms::{Content, day, decimal},
+    identity,
     target::{Job, KingdeeTarget, Progress},
 };
 
@@ -27,12 +28,14 @@ pub(super) struct Found {
 }
 
 impl KingdeeTarget {
-    /// Fails what can't be looked up safely, before anything is sent.
+    /// Fails what can't be looked up safely, or isn't what it is looked up as, before anything is sent.
     pub(super) fn check_keys(&self, jobs: &mut [Job<'_>]) {
         for job in jobs {
             if let Err(error) = filter::equals("FBillNo", &job.load.number) {
                 let text =
                     format!("the number `{}` can't be used as a document number: {error}", job.load.number);
+                job.fail(Failure::new(FailureKind::Refused, text));
+            } else if let Err(text) = identity::check(&job.load.model, &job.load.number) {
                 job.fail(Failure::new(FailureKind::Refused, text));
             }
         }

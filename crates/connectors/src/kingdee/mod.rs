@@ -2,6 +2,7 @@
 
 mod failures;
 mod forms;
+mod identity;
 mod look_up;
 mod save;
 mod steps;

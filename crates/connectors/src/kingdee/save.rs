@@ -1,8 +1,10 @@
 //! Saving a batch, and deciding document by document what became of it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kingpost_kingdee::{
-    DocumentStatus, SaveAnswer,
+    DocumentStatus, Entity, SaveAnswer,
     classify::{DocumentOutcome, Doubt, per_document},
 };
 use kingpost_model::{Failure, FailureKind, Lease, LoadedHow};
@@ -10,7 +12,7 @@ use kingpost_model::{Failure, FailureKind, Lease, LoadedHow};
 use super::{
     failures,
     look_up::Found,
-    target::{Job, KingdeeTarget, Progress, lease_lost},
+    target::{Job, KingdeeTarget, OneByOne, Progress},
 };
 
 impl KingdeeTarget {
@@ -24,9 +26,14 @@ impl KingdeeTarget {
         self.save_once(&mut absent, lease).await;
         if absent.len() > 1 {
             // What is still absent was not mentioned in an answer that spoke of others; alone, its answer is its own.
-            for job in absent {
-                if matches!(job.progress, Progress::Absent) {
-                    self.save_once(&mut [job], lease).await;
+            let mut alone = OneByOne::begin();
+            for job in absent.into_iter().filter(|job| matches!(job.progress, Progress::Absent)) {
+                match alone.ended() {
+                    Some(failure) => job.fail(failure),
+                    None => {
+                        self.save_once(&mut [&mut *job], lease).await;
+                        alone.learn(job);
+                    }
                 }
             }
         }
@@ -37,12 +44,15 @@ impl KingdeeTarget {
     }
 
     async fn save_once(&self, jobs: &mut [&mut Job<'_>], lease: &Lease) {
-        if !lease.is_held() {
-            jobs.iter_mut().for_each(|job| job.fail(lease_lost()));
-            return;
-        }
         let models: Vec<Bytes> = jobs.iter().map(|job| job.load.model.clone()).collect();
-        let call = self.client.batch_save(&self.spec.form, &self.spec.options, &models);
+        let ready = match self.ready(lease).await {
+            Ok(ready) => ready,
+            Err(failure) => {
+                jobs.iter_mut().for_each(|job| job.fail(failure.clone()));
+                return;
+            }
+        };
+        let call = ready.batch_save(&self.spec.form, &self.spec.options, &models);
         match self.timed("save", call).await {
             Ok(answer) => self.decide(jobs, &answer).await,
             Err(error) => jobs.iter_mut().for_each(|job| job.fail(failures::writing(&error))),
@@ -50,8 +60,8 @@ impl KingdeeTarget {
     }
 
     async fn decide(&self, jobs: &mut [&mut Job<'_>], answer: &SaveAnswer) {
-        let numbers: Vec<&str> = jobs.iter().map(|job| job.load.number.as_str()).collect();
-        let outcomes = per_document(&numbers, answer);
+        let sent: Vec<&str> = jobs.iter().map(|job| job.load.number.as_str()).collect();
+        let outcomes = per_document(&sent, answer);
         let mut doubts = Vec::new();
         for (job, outcome) in jobs.iter_mut().zip(outcomes) {
             match outcome {
@@ -68,9 +78,17 @@ impl KingdeeTarget {
         let numbers: Vec<&str> = doubts.iter().map(|(job, ..)| job.load.number.as_str()).collect();
         match self.look_up(&numbers).await {
             Ok(found) => {
+                let stray = stray(answer, &sent, &found);
                 for (job, why, errors) in doubts {
                     let documents = found.get(&job.load.number).map_or(&[][..], Vec::as_slice);
                     let words = errors.first().map_or("", |e| e.message.as_str());
+                    // Posted again, it would be there twice, each time under a number of Kingdee's own.
+                    let why = match (why, stray) {
+                        (Doubt::NotMentioned, Some(number)) => {
+                            Doubt::OtherNumber { number: number.to_owned() }
+                        }
+                        (why, _) => why,
+                    };
                     self.resolve(job, &why, words, documents);
                 }
             }
@@ -109,8 +127,9 @@ impl KingdeeTarget {
             }
             ([], Doubt::OtherNumber { number }) => {
                 let text = format!(
-                    "Kingdee saved the document under its own number {number}: a code rule (编码规则) overrides \
-                     FBillNo; allow manual numbers for this form, then delete {number} and replay"
+                    "Kingdee saved a document of this call under its own number {number}: a code rule (编码规则) \
+                     overrides FBillNo; allow manual numbers for this form, see whether {number} is this document, \
+                     delete it if so, then replay"
                 );
                 job.fail(Failure::new(FailureKind::Conflict, text));
             }
@@ -120,4 +139,12 @@ impl KingdeeTarget {
             }
         }
     }
+}
+
+/// The number of a document that this call made and that is none of those sent, by number or by what was found.
+fn stray<'a>(answer: &'a SaveAnswer, sent: &[&str], found: &BTreeMap<String, Vec<Found>>) -> Option<&'a str> {
+    let is_known = |entity: &Entity| {
+        sent.contains(&entity.number.as_str()) || found.values().flatten().any(|there| there.id == entity.id)
+    };
+    answer.successes.iter().find(|entity| !is_known(entity)).map(|entity| entity.number.as_str())
 }

@@ -1,11 +1,14 @@
 //! Submit and audit: resumable steps, driven by the status that the document has.
 
-use kingpost_kingdee::{Catalogue, Class, DocumentStatus, FieldError, KingdeeError, SaveAnswer};
+use kingpost_kingdee::{
+    Catalogue, Class, DocumentStatus, FieldError, KingdeeError, SaveAnswer,
+    classify::{Sent, errors_per_document},
+};
 use kingpost_model::{Failure, FailureKind, Lease};
 
 use super::{
     failures,
-    target::{Finish, Job, KingdeeTarget, Progress, lease_lost},
+    target::{Finish, Job, KingdeeTarget, OneByOne, Progress},
 };
 
 /// Status is re-read and steps are tried this often before a refusal is final.
@@ -44,6 +47,7 @@ enum Said {
 impl KingdeeTarget {
     /// Takes every existing document as far as the scheme asks.
     pub(super) async fn finish(&self, jobs: &mut [Job<'_>], lease: &Lease) {
+        let mut alone = OneByOne::begin();
         for round in 0..ROUNDS_MAX {
             let mut moved = false;
             for step in [Step::Submit, Step::Audit] {
@@ -54,9 +58,20 @@ impl KingdeeTarget {
                         _ => false,
                     })
                     .collect();
-                if !due.is_empty() {
-                    moved = true;
-                    self.step(step, &mut due, lease, round + 1 == ROUNDS_MAX).await;
+                moved |= !due.is_empty();
+                if round == 0 {
+                    self.step(step, &mut due, lease, false).await;
+                    continue;
+                }
+                // What an answer about several left open gets an answer of its own.
+                for job in due {
+                    match alone.ended() {
+                        Some(failure) => job.fail(failure),
+                        None => {
+                            self.step(step, &mut [&mut *job], lease, round + 1 == ROUNDS_MAX).await;
+                            alone.learn(job);
+                        }
+                    }
                 }
             }
             if !moved {
@@ -74,16 +89,22 @@ impl KingdeeTarget {
     }
 
     async fn step(&self, step: Step, jobs: &mut [&mut Job<'_>], lease: &Lease, last: bool) {
-        if !lease.is_held() {
-            jobs.iter_mut().for_each(|job| job.fail(lease_lost()));
+        if jobs.is_empty() {
             return;
         }
         let ids: Vec<String> = jobs.iter().map(|job| id_of(job).to_owned()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let form = self.spec.form.as_str();
+        let ready = match self.ready(lease).await {
+            Ok(ready) => ready,
+            Err(failure) => {
+                jobs.iter_mut().for_each(|job| job.fail(failure.clone()));
+                return;
+            }
+        };
         let answer = match step {
-            Step::Submit => self.timed("submit", self.client.submit(form, &ids)).await,
-            Step::Audit => self.timed("audit", self.client.audit(form, &ids)).await,
+            Step::Submit => self.timed("submit", ready.submit(form, &ids)).await,
+            Step::Audit => self.timed("audit", ready.audit(form, &ids)).await,
         };
         let answer = match answer {
             Ok(answer) => answer,
@@ -92,9 +113,12 @@ impl KingdeeTarget {
                 return;
             }
         };
+        let sent: Vec<Sent<'_>> =
+            jobs.iter().zip(&ids).map(|(job, id)| Sent { number: &job.load.number, id }).collect();
+        let errors = errors_per_document(&sent, &answer);
         let mut unsure = Vec::new();
-        for job in jobs.iter_mut() {
-            match said(&answer, id_of(job), &job.load.number, ids.len()) {
+        for ((job, sent), errors) in jobs.iter_mut().zip(sent).zip(errors) {
+            match said(&answer, sent, &errors) {
                 Said::Yes => set_status(job, reached(step)),
                 Said::OtherState if last => job.fail(failures::refused_whole(&answer)),
                 Said::OtherState => unsure.push(&mut **job),
@@ -151,34 +175,25 @@ fn set_status(job: &mut Job<'_>, status: DocumentStatus) {
 
 /// A step has no outcome of its own to lose: the status says it, and the next try reads it.
 fn step_failed(error: &KingdeeError) -> Failure {
-    let failure = failures::writing(error);
+    let mut failure = failures::writing(error);
     if failure.kind == FailureKind::Unclear {
-        return Failure::new(FailureKind::Transient, failure.text);
+        failure.kind = FailureKind::Transient;
     }
     failure
 }
 
-fn said(answer: &SaveAnswer, id: &str, number: &str, documents: usize) -> Said {
-    if answer
-        .successes
-        .iter()
-        .any(|entity| entity.id == id || (!number.is_empty() && entity.number == number))
-    {
+fn said(answer: &SaveAnswer, document: Sent<'_>, errors: &[FieldError]) -> Said {
+    if answer.successes.iter().any(|entity| document.is(entity)) {
         return Said::Yes;
-    }
-    let mut errors: Vec<FieldError> =
-        answer.errors.iter().filter(|error| error.message.contains(number)).cloned().collect();
-    if errors.is_empty() && documents == 1 {
-        errors.clone_from(&answer.errors);
     }
     if errors.is_empty() {
         // Steps answer by document, but not every text names its document: the status decides.
         return Said::OtherState;
     }
-    let ruling = Catalogue::builtin().rule(answer.msg_code, &errors);
+    let ruling = Catalogue::builtin().rule(answer.msg_code, errors);
     match ruling.class {
         Class::State | Class::Unclear | Class::Duplicate => Said::OtherState,
-        _ => Said::No(failures::refused(&ruling, &errors, answer.msg_code)),
+        _ => Said::No(failures::refused(&ruling, errors, answer.msg_code)),
     }
 }
 

@@ -1,12 +1,18 @@
 //! Loading documents: look up what may be there, save what is absent, finish what is not finished.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use kingpost_kingdee::{DocumentStatus, KingdeeClient, KingdeeError, SaveOption, UnknownCause};
+use kingpost_kingdee::{DocumentStatus, KingdeeClient, KingdeeError, Ready, SaveOption, UnknownCause};
 use kingpost_model::{BoxFuture, Failure, FailureKind, Lease, Load, Loaded, LoadedHow, Standing, Target};
 
-use super::forms::{self, Form};
-use crate::Calls;
+use super::{
+    failures,
+    forms::{self, Form},
+};
+use crate::{Calls, TIMED_OUT};
 
 /// How far a document is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +79,43 @@ impl Job<'_> {
     }
 }
 
+/// How long documents of one batch are tried one by one before the rest has to come again: 50 that take half a minute
+/// each would outlast the broker's patience with its consumer (30 minutes).
+const ONE_BY_ONE_MAX: Duration = Duration::from_secs(120);
+
+/// What is tried one by one ends with the first sign that Kingdee doesn't work, or when it takes too long.
+pub(super) struct OneByOne {
+    until: Instant,
+    ended: Option<Failure>,
+}
+
+impl OneByOne {
+    pub(super) fn begin() -> Self {
+        OneByOne { until: Instant::now() + ONE_BY_ONE_MAX, ended: None }
+    }
+
+    /// What becomes of the next document instead of a try, once it has ended.
+    pub(super) fn ended(&self) -> Option<Failure> {
+        if self.ended.is_none() && Instant::now() >= self.until {
+            let text = "not tried: documents that have to be tried alone take too long; it comes again";
+            return Some(Failure::new(FailureKind::Unavailable, text));
+        }
+        self.ended.clone()
+    }
+
+    /// Learns from a document that was tried.
+    pub(super) fn learn(&mut self, job: &Job<'_>) {
+        let Progress::Failed(failure) = &job.progress else { return };
+        let hangs = failure.in_flight && failure.code.as_deref() == Some(TIMED_OUT);
+        if hangs || failure.kind.is_outage() {
+            let kind = if hangs { FailureKind::Unavailable } else { failure.kind };
+            let mut next = Failure::new(kind, format!("not tried after another document: {}", failure.text));
+            next.retry_after = failure.retry_after;
+            self.ended = Some(next);
+        }
+    }
+}
+
 impl KingdeeTarget {
     /// A target of a client.
     pub fn new(client: KingdeeClient, spec: TargetSpec, calls: Arc<dyn Calls>) -> Self {
@@ -91,6 +134,19 @@ impl KingdeeTarget {
         let outcome = result.as_ref().map_or_else(outcome, |_| "ok");
         self.calls.call("kingdee", operation, outcome, started.elapsed());
         result
+    }
+
+    /// Makes a write possible at once: a login, which may take minutes, comes before the last look at the lease.
+    pub(super) async fn ready(&self, lease: &Lease) -> Result<Ready, Failure> {
+        if !lease.is_held() {
+            return Err(lease_lost());
+        }
+        let started = Instant::now();
+        let ready = self.client.ready().await.map_err(|error| {
+            self.calls.call("kingdee", "login", outcome(&error), started.elapsed());
+            failures::writing(&error)
+        })?;
+        if lease.is_held() { Ok(ready) } else { Err(lease_lost()) }
     }
 
     /// True when nothing is left to do at this status.

@@ -1,0 +1,210 @@
+//! Saves whose answer is missing, or leaves something open.
+
+use kingpost_connectors::TIMED_OUT;
+use kingpost_model::{FailureKind, LoadedHow, Standing};
+
+use crate::fake::{Fake, failure, fresh, load, refusal, status};
+
+const LOCK: &str = "“integration”使用业务单据：“采购订单”冲突，请稍候再使用";
+const LOT: &str = "第2行分录，批号不能为空";
+
+fn saves(kingdee: &Fake) -> Vec<String> {
+    kingdee.calls().into_iter().filter(|call| call.starts_with("BatchSave")).collect()
+}
+
+#[tokio::test]
+async fn a_number_that_is_taken_by_the_document_itself_is_no_failure() {
+    let kingdee = Fake::start().await;
+    kingdee.has("RK1", "B");
+    let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2")]).await;
+    assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Resumed);
+    assert_eq!(outcomes[1].as_ref().unwrap().how, LoadedHow::Posted);
+    assert_eq!(kingdee.documents(), [("RK1".to_owned(), "C"), ("RK2".to_owned(), "C")]);
+}
+
+#[tokio::test]
+async fn a_number_that_is_taken_out_of_sight_is_a_conflict() {
+    let kingdee = Fake::with(|call, _| {
+        (call.method == "BatchSave").then(|| {
+            status(
+                false,
+                11,
+                &[],
+                &[(Some(0), "违反字段唯一性要求：编码唯一。[RK1]在当前系统中已经被使用。")],
+            )
+        })
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1")]).await;
+    let conflict = failure(&outcomes[0]);
+    assert_eq!((conflict.kind, conflict.code.as_deref()), (FailureKind::Conflict, Some("MsgCode 11")));
+    assert_eq!(saves(&kingdee).len(), 1);
+}
+
+#[tokio::test]
+async fn a_save_that_times_out_after_the_commit_is_found_and_never_repeated() {
+    let kingdee = Fake::with(|call, books| {
+        (call.method == "BatchSave").then(|| {
+            books.add(&call.about[0], "A");
+            (504, "<html>gateway time-out</html>".to_owned())
+        })
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1")]).await;
+    let unclear = failure(&outcomes[0]);
+    assert_eq!((unclear.kind, unclear.in_flight), (FailureKind::Unclear, true));
+    assert_eq!(unclear.code.as_deref(), Some(TIMED_OUT));
+    assert_eq!(kingdee.calls(), ["BatchSave RK1"], "no look-up at once: it would prove nothing");
+    let outcomes = kingdee.load(&[load("RK1", Standing::Unproven)]).await;
+    assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Resumed);
+    assert_eq!(kingdee.documents(), [("RK1".to_owned(), "C")]);
+    assert_eq!(saves(&kingdee).len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_not_sent_left_nothing_in_flight() {
+    let kingdee = Fake::nowhere().await;
+    let outcomes = kingdee.load(&[fresh("RK1"), load("RK2", Standing::Verify)]).await;
+    for outcome in &outcomes {
+        let failure = failure(outcome);
+        assert_eq!((failure.kind, failure.in_flight), (FailureKind::Unavailable, false), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_leaves_the_outcome_open() {
+    for (code, body) in [
+        (200, "<html><body>maintenance</body></html>"),
+        (200, ""),
+        (200, r#"{"Result":{"Respon"#),
+        (502, "<html>bad gateway</html>"),
+        (200, r#"response_error:{"Message":"未将对象引用设置到对象的实例"}"#),
+    ] {
+        let kingdee =
+            Fake::with(move |call, _| (call.method == "BatchSave").then(|| (code, body.to_owned()))).await;
+        let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2")]).await;
+        for outcome in &outcomes {
+            let unclear = failure(outcome);
+            assert_eq!((unclear.kind, unclear.in_flight), (FailureKind::Unclear, true), "{body}");
+            assert_eq!(unclear.code, None, "{body}");
+        }
+        assert_eq!(kingdee.calls(), ["BatchSave RK1,RK2"]);
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_whole_batch_makes_each_document_speak_for_itself() {
+    let kingdee = Fake::with(|call, _| match (call.method, call.about) {
+        ("BatchSave", [_, _, ..]) => refusal(11, LOT),
+        ("BatchSave", [one]) if one == "RK2" => refusal(11, LOT),
+        _ => None,
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2"), fresh("RK3")]).await;
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
+    assert_eq!(failure(&outcomes[1]).kind, FailureKind::Refused);
+    assert_eq!(saves(&kingdee), ["BatchSave RK1,RK2,RK3", "BatchSave RK1", "BatchSave RK2", "BatchSave RK3"]);
+    let looked_up = kingdee.calls().iter().position(|call| call == "ExecuteBillQuery RK1,RK2,RK3");
+    assert_eq!(looked_up, Some(1), "before anything is posted again");
+}
+
+#[tokio::test]
+async fn an_index_that_is_an_entry_row_blames_nobody() {
+    let kingdee = Fake::with(|call, books| match (call.method, call.about) {
+        ("BatchSave", [_, second]) => {
+            let id = books.add(second, "A").to_string();
+            Some(status(false, 11, &[(&id, second)], &[(Some(1), LOT)]))
+        }
+        ("BatchSave", [_]) => refusal(11, LOT),
+        _ => None,
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2")]).await;
+    assert_eq!(failure(&outcomes[0]).kind, FailureKind::Refused);
+    assert_eq!(outcomes[1].as_ref().unwrap().how, LoadedHow::Posted);
+    assert_eq!(saves(&kingdee), ["BatchSave RK1,RK2", "BatchSave RK1"]);
+}
+
+#[tokio::test]
+async fn a_document_that_kingdee_numbered_itself_is_not_posted_again() {
+    let whole = Fake::with(|call, books| {
+        (call.method == "BatchSave").then(|| {
+            let id = books.add("CGRK00001", "A").to_string();
+            status(true, 0, &[(&id, "CGRK00001")], &[])
+        })
+    })
+    .await;
+    let outcomes = whole.load(&[fresh("RK1")]).await;
+    assert!(failure(&outcomes[0]).text.contains("CGRK00001"), "{outcomes:?}");
+    assert_eq!(saves(&whole).len(), 1);
+    // One of two was renumbered and the other refused: which is which can't be told, so neither is sent again.
+    let part = Fake::with(|call, books| {
+        (call.method == "BatchSave").then(|| {
+            let id = books.add("CGRK00001", "A").to_string();
+            status(false, 11, &[(&id, "CGRK00001")], &[(None, LOT)])
+        })
+    })
+    .await;
+    let outcomes = part.load(&[fresh("RK1"), fresh("RK2")]).await;
+    for outcome in &outcomes {
+        assert_eq!(failure(outcome).kind, FailureKind::Conflict);
+    }
+    assert_eq!(saves(&part).len(), 1);
+}
+
+#[tokio::test]
+async fn a_success_with_the_id_in_the_place_of_the_number_is_found() {
+    let kingdee = Fake::with(|call, books| match (call.method, call.about) {
+        ("BatchSave", [first, _]) => {
+            let id = books.add(first, "A").to_string();
+            Some(status(false, 11, &[(&id, &id)], &[(None, LOT)]))
+        }
+        ("BatchSave", [_]) => refusal(11, LOT),
+        _ => None,
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2")]).await;
+    assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Posted);
+    assert_eq!(failure(&outcomes[1]).kind, FailureKind::Refused, "it was sent alone and got its own answer");
+    assert_eq!(saves(&kingdee), ["BatchSave RK1,RK2", "BatchSave RK2"]);
+}
+
+#[tokio::test]
+async fn what_has_to_be_tried_alone_is_not_tried_on_a_kingdee_that_does_not_work() {
+    let limit = Fake::with(|call, _| match (call.method, call.before) {
+        ("BatchSave", 0) => refusal(11, LOT),
+        ("BatchSave", _) => refusal(14, "调用次数超过限制"),
+        _ => None,
+    })
+    .await;
+    let hanging = Fake::with(|call, _| match (call.method, call.before) {
+        ("BatchSave", 0) => refusal(11, LOT),
+        ("BatchSave", _) => Some((504, String::new())),
+        _ => None,
+    })
+    .await;
+    for (kingdee, first, rest) in [
+        (limit, FailureKind::Throttled, FailureKind::Throttled),
+        (hanging, FailureKind::Unclear, FailureKind::Unavailable),
+    ] {
+        let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2"), fresh("RK3")]).await;
+        let kinds: Vec<_> = outcomes.iter().map(|outcome| failure(outcome).kind).collect();
+        assert_eq!(kinds, [first, rest, rest]);
+        assert!(!failure(&outcomes[1]).in_flight, "it was not sent");
+        assert_eq!(saves(&kingdee), ["BatchSave RK1,RK2,RK3", "BatchSave RK1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_lock_and_a_lost_session_pass() {
+    for (code, text) in [(13, LOCK), (1, "会话信息已丢失，请重新登录")] {
+        let kingdee =
+            Fake::with(move |call, _| if call.method == "BatchSave" { refusal(code, text) } else { None })
+                .await;
+        // The look-up shows that the session works, so that its loss is no matter of configuration.
+        let outcomes = kingdee.load(&[load("RK1", Standing::Verify)]).await;
+        let passing = failure(&outcomes[0]);
+        assert_eq!((passing.kind, passing.in_flight), (FailureKind::Transient, false), "{text}");
+        assert_eq!(saves(&kingdee), ["BatchSave RK1"]);
+    }
+}

@@ -1,0 +1,9 @@
+//! The extractor's stage over a source and an outbox in memory, in paused time.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests may fail its test")]
+
+mod halves;
+mod house;
+mod oversized;
+mod paging;
+mod patience;

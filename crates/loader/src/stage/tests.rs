@@ -1,0 +1,186 @@
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use kingpost_model::{Abandoned, Item, Lease, LoadedHow, RecordKey, Route, StageName, Work, WorkId};
+
+use super::*;
+
+type Outcome = Result<Loaded, Failure>;
+
+/// A target that answers each document from a function and keeps the rounds it was given.
+struct Fake<F> {
+    answer: F,
+    rounds: Mutex<Vec<Vec<Load>>>,
+}
+
+impl<F: Fn(&Load, usize) -> Outcome + Send + Sync> Target for Fake<F> {
+    fn load<'a>(&'a self, documents: &'a [Load], _: &'a Lease) -> BoxFuture<'a, Vec<Outcome>> {
+        Box::pin(async move {
+            let mut rounds = self.rounds.lock().unwrap();
+            rounds.push(documents.to_vec());
+            documents.iter().map(|load| (self.answer)(load, rounds.len())).collect()
+        })
+    }
+}
+
+#[derive(Default)]
+struct Told(AtomicUsize);
+
+impl LoadObserver for Told {
+    fn loaded(&self, _: &Loaded, _: Standing) {}
+
+    fn unclear(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct NoOutbox;
+
+impl Outbox for NoOutbox {
+    fn put(&self, _: Route, _: Work) {}
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), Abandoned>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn item(number: &str) -> Item {
+    let key = RecordKey::new("STK_InStock", number);
+    let mut work = Work::new(WorkId::new(number), StageName::Load, "s", key, "{}");
+    work.write_key = Some("CG1".to_owned());
+    Item { work, redelivered: false }
+}
+
+fn batch(items: Vec<Item>) -> Batch {
+    Batch { items, lease: Lease::new(Arc::new(AtomicBool::new(false)), Duration::from_secs(999)) }
+}
+
+fn done(load: &Load) -> Outcome {
+    Ok(Loaded { number: load.number.clone(), id: "1".to_owned(), how: LoadedHow::Posted })
+}
+
+/// Documents of one purchase order, one round each; returns the verdicts and what each round was given.
+async fn run(
+    documents: usize,
+    patience: Duration,
+    answer: impl Fn(&Load, usize) -> Outcome + Send + Sync + 'static,
+) -> (Vec<Verdict>, Vec<Vec<Load>>) {
+    let fake = Arc::new(Fake { answer, rounds: Mutex::default() });
+    let stage = LoadStage {
+        target: Arc::clone(&fake) as Arc<dyn Target>,
+        claims: Arc::default(),
+        unproven: Unproven::default(),
+        settle: Duration::from_secs(240),
+        patience,
+        observer: Arc::new(Told::default()),
+    };
+    let batch = batch((0..documents).map(|n| item(&format!("RK{n}"))).collect());
+    let verdicts = stage.process(&batch, &NoOutbox).await;
+    let rounds = fake.rounds.lock().unwrap().clone();
+    (verdicts, rounds)
+}
+
+fn waits(verdict: &Verdict) -> (FailureKind, bool, u64) {
+    let Verdict::Retry { after, counted, failure } = verdict else { panic!("{verdict:?}") };
+    (failure.kind, *counted, after.as_secs())
+}
+
+#[tokio::test]
+async fn documents_of_one_purchase_order_go_one_after_the_other() {
+    let (verdicts, rounds) = run(20, PATIENCE, |load, _| done(load)).await;
+    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Done));
+    assert_eq!(rounds.len(), 20);
+}
+
+#[tokio::test]
+async fn after_an_outage_no_further_round_is_tried() {
+    for kind in [FailureKind::Unavailable, FailureKind::Configuration, FailureKind::Throttled] {
+        let (verdicts, rounds) = run(20, PATIENCE, move |load, round| match round {
+            1 => done(load),
+            _ => Err(Failure::new(kind, "the target is down")),
+        })
+        .await;
+        assert_eq!(rounds.len(), 2, "{kind}");
+        assert_eq!(verdicts[0], Verdict::Done);
+        assert!(verdicts[1..].iter().all(|verdict| waits(verdict) == (kind, false, 30)), "{verdicts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_ban_holds_for_what_was_not_tried_too() {
+    let ban =
+        |_: &Load, _| Err(Failure::new(FailureKind::Throttled, "ban").retry_after(Duration::from_secs(600)));
+    let (verdicts, rounds) = run(3, PATIENCE, ban).await;
+    assert_eq!(rounds.len(), 1);
+    assert!(verdicts.iter().all(|verdict| waits(verdict) == (FailureKind::Throttled, false, 600)));
+}
+
+#[tokio::test]
+async fn after_a_write_that_timed_out_no_further_round_is_tried() {
+    let (verdicts, rounds) = run(20, PATIENCE, |_, _| {
+        let failure = Failure::new(FailureKind::Unclear, "no answer").leaving_a_write_in_flight();
+        Err(failure.with_code(TIMED_OUT).retry_after(Duration::from_secs(77)))
+    })
+    .await;
+    assert_eq!(rounds.len(), 1);
+    assert_eq!(waits(&verdicts[0]), (FailureKind::Unclear, true, 77));
+    assert!(verdicts[1..].iter().all(|verdict| waits(verdict) == (FailureKind::Unavailable, false, 30)));
+}
+
+#[tokio::test]
+async fn a_document_that_fails_by_itself_holds_nobody_back() {
+    for kind in [FailureKind::Refused, FailureKind::Transient, FailureKind::Unclear, FailureKind::Conflict] {
+        let (verdicts, rounds) = run(4, PATIENCE, move |load, round| match round {
+            1 => Err(Failure::new(kind, "this one").leaving_a_write_in_flight()),
+            _ => done(load),
+        })
+        .await;
+        assert_eq!(rounds.len(), 4, "{kind}");
+        assert!(verdicts[1..].iter().all(|verdict| *verdict == Verdict::Done));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_takes_too_long_gives_the_rest_back_uncounted_and_at_once() {
+    let patience = Duration::from_millis(30);
+    let begun = Instant::now();
+    let (verdicts, rounds) = run(5, patience, move |load, _| {
+        while begun.elapsed() <= 2 * patience {
+            std::hint::spin_loop();
+        }
+        done(load)
+    })
+    .await;
+    assert_eq!(rounds.len(), 1);
+    assert_eq!(verdicts[0], Verdict::Done);
+    assert!(verdicts[1..].iter().all(|verdict| waits(verdict) == (FailureKind::Unavailable, false, 0)));
+}
+
+#[tokio::test]
+async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
+    let fake = Arc::new(Fake {
+        answer: |_: &Load, _: usize| -> Outcome {
+            Err(Failure::new(FailureKind::Unclear, "no answer").leaving_a_write_in_flight())
+        },
+        rounds: Mutex::default(),
+    });
+    let told = Arc::new(Told::default());
+    let stage = LoadStage {
+        target: Arc::clone(&fake) as Arc<dyn Target>,
+        claims: Arc::default(),
+        unproven: Unproven::default(),
+        settle: Duration::from_secs(5),
+        patience: PATIENCE,
+        observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
+    };
+    let verdicts = stage.process(&batch(vec![item("RK1"), item("RK1")]), &NoOutbox).await;
+    let standings: Vec<Standing> =
+        fake.rounds.lock().unwrap().iter().map(|round| round[0].standing).collect();
+    assert_eq!(standings, [Standing::Fresh, Standing::Unproven]);
+    assert_eq!(waits(&verdicts[0]), (FailureKind::Unclear, true, 5), "a short window needs no long tier");
+    assert_eq!(told.0.load(Ordering::SeqCst), 2);
+    assert!(stage.may_be_in_flight(&item("RK1").work), "whoever takes it over has to know");
+    assert!(!stage.may_be_in_flight(&item("RK2").work));
+}
