@@ -132,7 +132,7 @@ pub fn errors_per_document(sent: &[Sent<'_>], answer: &SaveAnswer) -> Vec<Vec<Fi
     if sent.len() == 1 {
         return vec![answer.errors.clone()];
     }
-    let by_index = true; let _ = indexes_are_positions(sent, answer);
+    let by_index = indexes_are_positions(sent, answer);
     let owner = |error: &FieldError| {
         named(sent, error).or_else(|| if by_index { position(sent, error) } else { None })
     };
