@@ -149,7 +149,9 @@ impl Inspector {
         let returned = async {
             loop {
                 match self.depth(queue).await {
-                    Ok(Some(depth)) if (depth.ready as usize) < count => tokio::time::sleep(RETURN_PAUSE).await,
+                    Ok(Some(depth)) if (depth.ready as usize) < count => {
+                        tokio::time::sleep(RETURN_PAUSE).await
+                    }
                     _ => break,
                 }
             }

@@ -135,7 +135,11 @@ impl Leadership {
         let publishing = async {
             let mut confirms = futures_util::stream::FuturesOrdered::new();
             for work in works {
-                confirms.push_back(self.publish_one(queue, wire::properties(&work, queue, &self.app, 0), work.body));
+                confirms.push_back(self.publish_one(
+                    queue,
+                    wire::properties(&work, queue, &self.app, 0),
+                    work.body,
+                ));
             }
             while let Some(confirmation) = confirms.next().await {
                 match confirmation.map_err(|e| ConnectError::of(&e))? {

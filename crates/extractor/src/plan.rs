@@ -43,7 +43,8 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     }
     problems.or(())?;
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
-    Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background })
+    let accounts = schemes.iter().map(|s| s.account.clone()).collect();
+    Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
 }
 
 fn lane(

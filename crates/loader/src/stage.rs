@@ -20,6 +20,11 @@ use kingpost_model::{
 /// minutes).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(480);
 
+/// Below this, the settle window itself is the delay before the next look-up.
+const SHORT_SETTLE: Duration = Duration::from_secs(60);
+/// How often a document is looked up that only waits for its settle window.
+const WAIT_AGAIN: Duration = Duration::from_secs(30);
+
 /// Told how documents came to be in the target.
 pub(crate) trait LoadObserver: Send + Sync {
     fn loaded(&self, loaded: &Loaded, standing: Standing);
@@ -117,10 +122,11 @@ impl LoadStage {
             if failure.in_flight {
                 self.unproven.unclear(&load.number, self.settle, Moment::now());
             }
-            // A short settle window needs no long tier.
+            // A short settle window needs no long tier, and a mere wait for it isn't counted, so it climbs none.
+            let longest = if failure.in_flight { SHORT_SETTLE } else { WAIT_AGAIN };
             let short = failure.retry_after.unwrap_or(self.settle).min(self.settle);
-            if short < Duration::from_secs(60) {
-                failure.retry_after = Some(short);
+            if short < SHORT_SETTLE || !failure.in_flight {
+                failure.retry_after = Some(short.min(longest));
             }
         }
         decide(failure, attempt)

@@ -83,10 +83,12 @@ const fn delays(kind: FailureKind) -> &'static [Duration] {
 /// Decides what happens to work that failed on its `attempt`-th counted try (from 1).
 ///
 /// Data errors die at once; passing obstacles climb the tiers; an outage or a wrong configuration says nothing
-/// about the document, so it is waited out, not counted, and never kills it.
+/// about the document, so it is waited out, not counted, and never kills it. Neither is it counted when a document was
+/// only looked up, because a write of somebody else may still be running.
 pub fn decide(failure: Failure, attempt: u32) -> Verdict {
     let delays = delays(failure.kind);
-    let counted = !failure.kind.is_outage();
+    let waits = failure.kind == FailureKind::Unclear && !failure.in_flight;
+    let counted = !failure.kind.is_outage() && !waits;
     let step = if counted { usize::try_from(attempt.max(1) - 1).unwrap_or(usize::MAX) } else { 0 };
     match delays.get(step) {
         Some(delay) => {
@@ -157,10 +159,17 @@ mod tests {
 
         #[test]
         fn counted_retries_end(kind in kind()) {
-            let last = decide(Failure::new(kind, "x"), 1_000);
+            let last = decide(Failure::new(kind, "x").leaving_a_write_in_flight(), 1_000);
             let dead = matches!(last, Verdict::Dead { .. });
             prop_assert!(kind.is_outage() || dead);
         }
+    }
+
+    #[test]
+    fn waiting_for_somebody_elses_write_is_no_attempt() {
+        let failure = Failure::new(FailureKind::Unclear, "not found yet");
+        assert!(matches!(decide(failure.clone(), 1_000), Verdict::Retry { counted: false, .. }));
+        assert!(matches!(decide(failure.leaving_a_write_in_flight(), 1_000), Verdict::Dead { .. }));
     }
 
     #[test]

@@ -84,7 +84,8 @@ fn checked(filter: &str) -> Result<EnvFilter, Problem> {
     }
     // The AMQP client logs as errors what it returns to us as values, a clean close among them.
     let quiet = if filter.contains("lapin") { String::new() } else { ",lapin=off".to_owned() };
-    EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| problem(format!("holds {filter:?}: {error}")))
+    EnvFilter::try_new(format!("{filter}{quiet}"))
+        .map_err(|error| problem(format!("holds {filter:?}: {error}")))
 }
 
 struct Lossy<W>(W);

@@ -18,11 +18,20 @@ const BATCH: BatchPolicy = BatchPolicy { rows: 64, wait: Duration::ZERO, concurr
 /// # Errors
 /// [`Refusal`] with every problem of settings and schemes.
 pub fn plan(context: &Context) -> Result<Plan, Refusal> {
-    let schemes = load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
+    let schemes =
+        load_dir(&schemes_dir(&context.environment)?).map_err(|p| Refusal::Schemes(p.to_string()))?;
     let settings = transformer(&context.environment)?;
     let lanes = schemes.iter().map(lane).collect();
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
-    Ok(Plan { common: settings.common, worker: settings.worker, topology, lanes, background: Vec::new() })
+    let accounts = schemes.iter().map(|s| s.account.clone()).collect();
+    Ok(Plan {
+        common: settings.common,
+        worker: settings.worker,
+        accounts,
+        topology,
+        lanes,
+        background: Vec::new(),
+    })
 }
 
 fn lane(scheme: &Scheme) -> LanePlan {

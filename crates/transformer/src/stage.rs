@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kingpost_mapping::{Mapping, Outcome, Rejection, Scratch};
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, FieldProblem, Item, Outbox, RecordKey, Route, Stage, StageName, Verdict,
-    Work, decide,
+    Batch, BoxFuture, Failure, FailureKind, FieldProblem, Item, Outbox, RecordKey, Route, Stage, StageName,
+    Verdict, Work, decide,
 };
 
 /// The largest model that is published; RabbitMQ 4 refuses a message of 16 MiB.
@@ -23,7 +23,12 @@ pub struct TransformStage {
 impl TransformStage {
     /// A stage for a scheme: its name, the target's document type, its shards and its mapping. The mapping's first
     /// output is the document's number in the target, its second the write key.
-    pub fn new(scheme: impl Into<String>, document: impl Into<String>, shards: u32, mapping: Arc<Mapping>) -> Self {
+    pub fn new(
+        scheme: impl Into<String>,
+        document: impl Into<String>,
+        shards: u32,
+        mapping: Arc<Mapping>,
+    ) -> Self {
         let scratch = Mutex::new(Scratch::default());
         TransformStage { scheme: scheme.into(), document: document.into(), shards, mapping, scratch }
     }
@@ -82,9 +87,10 @@ impl Stage for TransformStage {
 
 fn rejected(rejection: Rejection) -> Failure {
     match rejection {
-        Rejection::Malformed { message, line, column } => {
-            Failure::new(FailureKind::Malformed, format!("not a readable document at {line}:{column}: {message}"))
-        }
+        Rejection::Malformed { message, line, column } => Failure::new(
+            FailureKind::Malformed,
+            format!("not a readable document at {line}:{column}: {message}"),
+        ),
         Rejection::Unmappable(problems) => {
             let text = match problems.len() {
                 1 => "one field can't be mapped".to_owned(),

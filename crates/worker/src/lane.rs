@@ -203,9 +203,9 @@ impl Lane {
             return Vec::new();
         }
         self.telemetry.begun(&items);
-        let batch = Batch { items, lease };
+        let mut batch = Batch { items, lease };
         let outbox = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
-        let verdicts = self.judge(&batch, &outbox).await;
+        let verdicts = self.judge(&mut batch, &outbox).await;
         let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
         verdicts
@@ -229,20 +229,20 @@ impl Lane {
     }
 
     /// One verdict per item, whatever the stage does.
-    async fn judge(&self, batch: &Batch, outbox: &BatchOutbox) -> Vec<Verdict> {
+    async fn judge(&self, batch: &mut Batch, outbox: &BatchOutbox) -> Vec<Verdict> {
         if let Some(verdicts) = self.attempt(batch, outbox).await {
             return verdicts;
         }
         outbox.clear();
+        // The broken attempt may have acted on any of them.
+        batch.items.iter_mut().for_each(|item| item.redelivered = true);
         if let [item] = batch.items.as_slice() {
             return vec![decide(crashed(), item.work.attempt)];
         }
         // One of them breaks the stage; alone, each stands for itself.
         let mut verdicts = Vec::with_capacity(batch.items.len());
         for item in &batch.items {
-            // The broken attempt may have acted on it already.
-            let item_again = Item { redelivered: true, ..item.clone() };
-            let single = Batch { items: vec![item_again], lease: batch.lease.clone() };
+            let single = Batch { items: vec![item.clone()], lease: batch.lease.clone() };
             let alone = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
             let verdict = match self.attempt(&single, &alone).await {
                 Some(mut verdict) if alone.flush().await.is_ok() => verdict.pop(),
@@ -308,9 +308,9 @@ impl Lane {
         let now = now_ms();
         let record = FailureRecord::of(failure, work, now, &self.worker);
         let mut next = work.after_failure(record, counted);
-        // A redelivered message may have a write running that began long after the last unclear one.
-        let anew = failure.in_flight || item.redelivered || next.unclear_since_ms.is_none();
-        if failure.kind == FailureKind::Unclear && anew {
+        // The copy doesn't carry the mark of a redelivery, whose write may have begun long after the last unclear one.
+        let unclear = failure.kind == FailureKind::Unclear;
+        if item.redelivered || (unclear && (failure.in_flight || next.unclear_since_ms.is_none())) {
             next.unclear_since_ms = Some(now);
         }
         let destination = match verdict {
@@ -335,9 +335,7 @@ fn crashed() -> Failure {
 fn careful(mut work: Work, suspect: bool) -> Work {
     if suspect {
         work.verify = true;
-        if work.unclear_since_ms.is_none() {
-            work.unclear_since_ms = Some(now_ms());
-        }
+        work.unclear_since_ms = Some(now_ms());
     }
     work
 }

@@ -51,7 +51,7 @@ impl Pace {
     pub(crate) fn learn(&mut self, verdicts: &[Verdict], now: Instant) -> bool {
         let was = self.reason;
         let outage = verdicts.iter().find_map(|verdict| match verdict {
-            Verdict::Retry { failure, after, counted: false } => Some((failure.kind, *after)),
+            Verdict::Retry { failure, after, .. } if failure.kind.is_outage() => Some((failure.kind, *after)),
             _ => None,
         });
         match outage {

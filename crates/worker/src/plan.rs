@@ -73,6 +73,8 @@ pub struct Plan {
     pub common: CommonSettings,
     /// Settings of every worker.
     pub worker: WorkerSettings,
+    /// The accounts that the schemes name, so that their variables are known.
+    pub accounts: Vec<Option<String>>,
     /// The queues that have to exist.
     pub topology: Topology,
     /// The queues this worker consumes.

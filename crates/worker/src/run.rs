@@ -53,7 +53,8 @@ fn start(program: Program, plan: Plan, context: &Context) -> Exit {
         problems.push(problem);
         return refuse(program, &Refusal::Settings(problems));
     }
-    for warning in warnings(&context.environment, &[]) {
+    let accounts: Vec<Option<&str>> = plan.accounts.iter().map(Option::as_deref).collect();
+    for warning in warnings(&context.environment, &accounts) {
         warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

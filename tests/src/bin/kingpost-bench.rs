@@ -21,7 +21,8 @@ fn command() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let url = || std::env::var("AMQP_URL").context("AMQP_URL is not set");
     let mut runtime = Builder::new_multi_thread();
-    if std::path::Path::new("/tmp/relay-current").exists() && arguments.iter().any(|a| a.starts_with("relay")) {
+    if std::path::Path::new("/tmp/relay-current").exists() && arguments.iter().any(|a| a.starts_with("relay"))
+    {
         runtime = Builder::new_current_thread();
     }
     let runtime = runtime.worker_threads(2).enable_all().build()?;

@@ -30,6 +30,11 @@ pub(crate) struct Call {
     pub(crate) at: Instant,
 }
 
+/// Lets paused time pass; it takes none.
+pub(crate) async fn pass(length: Duration) {
+    assert!(tokio::time::timeout(length, std::future::pending::<()>()).await.is_err());
+}
+
 /// What the source does with a call.
 pub(crate) enum Act {
     Honest,
@@ -107,7 +112,7 @@ impl Source for Shelf {
             match act {
                 Act::Honest => Ok(honest),
                 Act::After(pause, counts) => {
-                    tokio::time::sleep(pause).await;
+                    pass(pause).await;
                     Ok(Page { total: honest.total.filter(|_| counts), ..honest })
                 }
                 Act::Fail(failure) => Err(failure),
@@ -234,7 +239,7 @@ pub(crate) async fn play(source: &Arc<Shelf>, window: Window) -> Account {
         match verdict {
             Verdict::Done => {}
             Verdict::Retry { after, counted, failure } => {
-                tokio::time::sleep(after).await;
+                pass(after).await;
                 account.tried_again.push(failure);
                 work.attempt += u32::from(counted);
                 work.verify = true;

@@ -12,7 +12,9 @@ use std::{
 use kingpost_model::{Failure, FailureKind, Fault, Verdict, Window};
 use tokio::time::Instant;
 
-use crate::house::{Act, House, Shelf, T, document, documents, fails, failure, hour, play, window_work};
+use crate::house::{
+    Act, House, Shelf, T, document, documents, fails, failure, hour, pass, play, window_work,
+};
 
 /// A window may take ten minutes and a minute for the broker, less than the watchdog's fifteen.
 const WINDOW_TIME: Duration = Duration::from_secs(660);
@@ -204,7 +206,7 @@ async fn a_wait_ends_when_the_lease_is_lost_or_the_worker_stops() {
         let house = House::new(&source);
         let begun = Instant::now();
         let (verdict, ()) = tokio::join!(house.judge(window_work(hour())), async {
-            tokio::time::sleep(seconds(10)).await;
+            pass(seconds(10)).await;
             if stop { house.ending.cancel() } else { house.lost.store(true, Ordering::Relaxed) }
         });
         assert!(begun.elapsed() <= seconds(11), "{:?}", begun.elapsed());
@@ -220,7 +222,7 @@ async fn a_broker_that_hangs_is_not_waited_for_once_the_lease_is_lost() {
     house.outbox.stuck.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     let (verdict, ()) = tokio::join!(house.judge(window_work(hour())), async {
-        tokio::time::sleep(seconds(10)).await;
+        pass(seconds(10)).await;
         house.lost.store(true, Ordering::Relaxed);
     });
     assert_eq!(failure(verdict).0.kind, FailureKind::Internal);
