@@ -25,8 +25,11 @@ test: ## every test, with real RabbitMQ nodes and real processes
 	else $(CARGO) test --workspace --lib --bins --tests --no-fail-fast; \
 	fi
 
-bench: ## the benchmarks
-	@$(CARGO) bench --workspace --benches
+bench: ## the transformer beside a bare relay, in four minutes; QUICK=1 only shows that it runs
+	@scripts/setup.sh
+	@$(CARGO) build --release --quiet --workspace --bins
+	@$(TARGET)/release/kingpost-bench $(if $(QUICK),--quick)
+	@$(if $(QUICK),,$(CARGO) bench --quiet -p kingpost-mapping --bench mapping)
 
 check: ## formatting and lints
 	@$(CARGO) fmt --all --check

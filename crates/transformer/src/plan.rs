@@ -11,7 +11,7 @@ use kingpost_worker::{BatchPolicy, Context, LanePlan, Plan, Refusal};
 use crate::TransformStage;
 
 /// A batch is what has arrived already; nothing waits for company.
-const BATCH: BatchPolicy = BatchPolicy { rows: 64, wait: Duration::ZERO, concurrency: 4, prefetch: 256 };
+const BATCH: BatchPolicy = BatchPolicy { rows: 64, wait: Duration::ZERO, concurrency: 8, prefetch: 512 };
 
 /// Plans a transformer for all schemes.
 ///

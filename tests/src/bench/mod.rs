@@ -1,7 +1,7 @@
 //! `make bench`: what the transformer costs beside the least that could do its work, in one run on one broker.
 //!
 //! Absolute numbers belong to a machine and its load; ratios of interleaved rounds do not, or far less. So the variants
-//! take turns, every ratio is taken within a round, and the median of the rounds is what is shown.
+//! take turns and every ratio of speeds is taken within a round; the median of the rounds is what is shown.
 
 mod by_hand;
 mod footprint;
@@ -12,11 +12,11 @@ mod relay;
 mod report;
 mod usage;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use kingpost_scheme::{Mapping, load_file};
-use std::sync::Arc;
 
 use crate::lab::{BrokerOptions, PrivateBroker};
 use crate::pipeline::{SCHEME, shipped_schemes};
@@ -56,6 +56,9 @@ pub async fn run(extent: Extent) -> Result<()> {
     if cfg!(debug_assertions) {
         println!("             a debug build: the numbers mean nothing; use `make bench`");
     }
+    if extent == Extent::Quick {
+        println!("             a quick run: it shows that everything works, its numbers mean little");
+    }
     mapping::measure(extent)?;
     for (name, lines) in SIZES {
         hop::measure(&broker, extent, name, lines).await?;
@@ -68,6 +71,5 @@ pub async fn run(extent: Extent) -> Result<()> {
 /// The mapping of the shipped scheme.
 fn shipped_mapping() -> Result<Arc<Mapping>> {
     let file = shipped_schemes().join(format!("{SCHEME}.yaml"));
-    let file = std::env::var("X_SCHEME").map_or(file, std::path::PathBuf::from);
     Ok(load_file(&file).context("the shipped scheme can't be read")?.mapping)
 }
