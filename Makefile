@@ -7,13 +7,16 @@ CARGO ?= cargo
 # Where cargo puts its programs; `CARGO_TARGET_DIR` moves it.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
+# What the demo runs, and the operator's command to look at it with.
+DEMO := kingpost-demo kingpost-sandbox kingpost-extractor kingpost-transformer kingpost-loader kingpost
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole pipeline on this machine, with its account at the end; KEEP=1 leaves it running until Ctrl-C
 	@scripts/setup.sh
 	@echo '· building (the first time takes some minutes)'
-	@$(CARGO) build --release --quiet --workspace --bins
+	@$(CARGO) build --release --quiet $(addprefix --bin ,$(DEMO))
 	@$(TARGET)/release/kingpost-demo $(if $(KEEP),--keep)
 
 test: ## every test, with real RabbitMQ nodes and real processes
