@@ -57,7 +57,8 @@ fn start(program: Program, plan: Plan, context: &Context) -> Exit {
     for warning in warnings(&context.environment, &accounts) {
         warn!("{warning}");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread: the AMQP client has threads of its own for its sockets, and the work between is short.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!(%error, "the runtime could not be started");

@@ -22,13 +22,15 @@ pub(super) static ONE_OF: Function = Function {
 
 fn call<'a>(arguments: &Arguments<'_, 'a>) -> Evaluated<'a> {
     let value = arguments.value(0)?;
-    let mut others = Vec::new();
     for index in 1..arguments.len() {
-        let other = arguments.value(index)?;
-        if value.compare(&other)?.is_eq() {
+        if value.compare(&arguments.value(index)?)?.is_eq() {
             return Ok(value);
         }
-        others.push(other.shown());
+    }
+    // Written out only now: nearly every value is one of them, and the list is long.
+    let mut others = Vec::new();
+    for index in 1..arguments.len() {
+        others.push(arguments.value(index)?.shown());
     }
     Err(Fault::wrong(format!("{} is not one of {}", value.shown(), others.join(", "))))
 }
