@@ -166,11 +166,4 @@ impl Broker {
         inspector.close().await;
         Ok(stranded)
     }
-
-    /// The dead-letter queues of all schemes, for inspection.
-    pub fn dead_queues(&self) -> Vec<String> {
-        let stages = kingpost_model::StageName::ALL;
-        let schemes = self.topology.schemes.iter();
-        schemes.flat_map(|s| stages.map(|stage| Route::new(stage, &s.scheme).dead_queue())).collect()
-    }
 }
