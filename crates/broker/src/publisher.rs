@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use kingpost_model::{Abandoned, DEAD_EXCHANGE, Route, Tier, WORK_EXCHANGE, Work};
+use kingpost_model::{Abandoned, DEAD_EXCHANGE, REPLY_EXCHANGE, Route, Tier, WORK_EXCHANGE, Work};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, Event, options::BasicPublishOptions,
     options::ConfirmSelectOptions, types::ShortString,
@@ -51,6 +51,9 @@ pub enum Destination {
     Wait(Tier, Route),
     /// The dead-letter queue of a route.
     Dead(Route),
+    /// A queue that asked for a report on work of a route. A report that no queue takes, or that its queue refuses, is
+    /// dropped: it must never hold back the work.
+    Report(String, Route),
 }
 
 /// One message to be published.
@@ -76,12 +79,13 @@ impl Envelope {
             Destination::Work(route) => (WORK_EXCHANGE, route.queue(), None),
             Destination::Wait(tier, route) => (tier.queue, route.queue(), None),
             Destination::Dead(route) => (DEAD_EXCHANGE, route.queue(), Some(route.dead_queue())),
+            Destination::Report(queue, route) => (REPLY_EXCHANGE, route.queue(), Some(queue)),
         };
         let properties = wire::properties(&posting.work, &route, app, now_s);
         let routing_key = routing_key.unwrap_or(route);
         Envelope {
             exchange: exchange.into(),
-            // Scheme names are at most 40 characters, so a queue name always fits.
+            // Scheme names are at most 40 characters, so a queue name always fits; the name of a reply queue came as one.
             routing_key: ShortString::try_new(routing_key).unwrap_or_default(),
             properties,
             body: posting.work.body,
@@ -401,7 +405,8 @@ impl Publisher {
             let Some(slot) = self.ring.pop_front() else { break };
             self.ring_base += 1;
             self.ring_bytes -= slot.envelope.body.len();
-            if slot.returned || slot.state == State::Nacked {
+            let failed = slot.returned || slot.state == State::Nacked;
+            if failed && slot.envelope.exchange.as_str() != REPLY_EXCHANGE {
                 let queue = slot.envelope.routing_key.as_str();
                 if slot.returned {
                     error!(

@@ -1,6 +1,6 @@
 //! The queues and exchanges, as arguments that every release from 3.10 on understands.
 
-use kingpost_model::{DEAD_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
+use kingpost_model::{DEAD_EXCHANGE, REPLY_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
 use lapin::{
     Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -68,6 +68,7 @@ impl Topology {
         bind(channel, UNROUTABLE, UNROUTABLE, "").await?;
         exchange(channel, WORK_EXCHANGE, ExchangeKind::Direct, &[]).await?;
         exchange(channel, DEAD_EXCHANGE, ExchangeKind::Direct, &[]).await?;
+        exchange(channel, REPLY_EXCHANGE, ExchangeKind::Direct, &[]).await?;
         let alternate = [("alternate-exchange", text(UNROUTABLE))];
         exchange(channel, RESUME_EXCHANGE, ExchangeKind::Direct, &alternate).await?;
         for tier in RETRY_TIERS {

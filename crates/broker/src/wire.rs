@@ -128,14 +128,18 @@ pub(crate) fn properties(work: &Work, queue: &str, app: &ShortString, now_s: u64
     insert_record(&mut table, FIRST_FAILURE, work.first_failure.as_deref());
     insert_record(&mut table, LAST_FAILURE, work.last_failure.as_deref());
     let id = ShortString::try_new(work.id.as_str()).unwrap_or_default();
-    BasicProperties::default()
+    let properties = BasicProperties::default()
         .with_content_type("application/json".into())
         .with_delivery_mode(2)
         .with_message_id(id)
         .with_timestamp(now_s)
         .with_app_id(app.clone())
         .with_type(work.stage.as_str().into())
-        .with_headers(table)
+        .with_headers(table);
+    match work.reply_to.as_deref().map(ShortString::try_new) {
+        Some(Ok(queue)) => properties.with_reply_to(queue),
+        _ => properties,
+    }
 }
 
 fn as_text(value: &AMQPValue) -> Option<String> {
@@ -207,6 +211,7 @@ pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes, now
     work.modified_ms = int(MODIFIED);
     work.extracted_ms = int(EXTRACTED);
     work.unclear_since_ms = get(UNCLEAR_SINCE).map(|value| as_int(value).unwrap_or(now_ms));
+    work.reply_to = properties.reply_to().as_ref().map(|queue| queue.as_str().to_owned());
     work.traceparent = text(TRACEPARENT);
     work.first_failure = first_failure;
     work.last_failure = last_failure;
@@ -261,6 +266,7 @@ mod tests {
         work.modified_ms = Some(1_700_000_000_000);
         work.unclear_since_ms = Some(1_700_000_000_001);
         work.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+        work.reply_to = Some("replay.1".into());
         work.headers = vec![("ticket".into(), "T-1".into())];
         let record = FailureRecord::of(&Failure::new(FailureKind::Transient, "冲突"), &work, 5, "w/1");
         work.first_failure = Some(Box::new(record.clone()));

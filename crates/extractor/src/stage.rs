@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Origin, Outbox, Source, Stage, Verdict, Window,
-    decide,
+    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Origin, Outbox, Outcome, Source, Stage, Verdict,
+    Window, decide,
 };
 use kingpost_worker::now_ms;
 use tokio_util::sync::CancellationToken;
@@ -76,10 +76,12 @@ impl ExtractStage {
         match reading.read(window).await {
             Ok(Read::Complete { documents }) => {
                 self.observer.read(documents);
+                outbox.report(work, Outcome::Read { handed_on: documents as u64 });
                 Verdict::Done
             }
             Ok(Read::Split) => {
                 self.observer.split();
+                outbox.report(work, Outcome::Read { handed_on: 2 });
                 Verdict::Done
             }
             Err(Stopped::Failed(failure)) => {

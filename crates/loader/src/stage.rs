@@ -11,8 +11,8 @@ use crate::{
 };
 use kingpost_connectors::TIMED_OUT;
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, Outbox, Stage, Standing, Target, Verdict, Work,
-    decide,
+    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, Outbox, Outcome, Stage, Standing, Target, Verdict,
+    Work, decide,
 };
 
 /// No round begins later than this after its batch, because 20 documents of one purchase order are 20 rounds, one after
@@ -43,7 +43,7 @@ pub(crate) struct LoadStage {
 }
 
 impl Stage for LoadStage {
-    fn process<'a>(&'a self, batch: &'a Batch, _: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>> {
+    fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>> {
         Box::pin(async move {
             let until = Instant::now() + self.patience;
             self.unproven.learn(&batch.items, &batch.lease, self.settle, Moment::now());
@@ -51,7 +51,7 @@ impl Stage for LoadStage {
             let mut ended = None;
             for round in rounds(&batch.items) {
                 if ended.is_none() {
-                    ended = self.round(batch, &round, until, &mut verdicts).await;
+                    ended = self.round(batch, outbox, &round, until, &mut verdicts).await;
                 }
             }
             // No verdict: the round was not tried.
@@ -75,6 +75,7 @@ impl LoadStage {
     async fn round(
         &self,
         batch: &Batch,
+        outbox: &dyn Outbox,
         round: &[usize],
         until: Instant,
         verdicts: &mut [Option<Verdict>],
@@ -102,6 +103,8 @@ impl LoadStage {
             let verdict = match outcome {
                 Ok(loaded) => {
                     self.observer.loaded(&loaded, load.standing);
+                    let Loaded { number, id, how } = loaded;
+                    outbox.report(&item.work, Outcome::Loaded { number, id, how });
                     Verdict::Done
                 }
                 Err(failure) => {

@@ -3,6 +3,7 @@
 
 mod failure;
 mod policy;
+mod report;
 mod route;
 mod stage;
 mod system;
@@ -11,6 +12,7 @@ mod work;
 
 pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
+pub use report::{Outcome, REPLY_EXCHANGE, Report};
 pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
 pub use stage::{Abandoned, Batch, BoxFuture, Item, Lease, Outbox, Stage};
 pub use system::{Document, Load, Loaded, LoadedHow, Page, Source, Standing, Target};

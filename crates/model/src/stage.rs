@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Route, Verdict, Work};
+use crate::{Outcome, Route, Verdict, Work};
 
 /// A future behind a pointer, so that stages and connectors can be held as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -71,6 +71,10 @@ impl std::error::Error for Abandoned {}
 pub trait Outbox: Send + Sync {
     /// Hands work over for publishing to a queue.
     fn put(&self, route: Route, work: Work);
+
+    /// Tells whoever asked for it what became of a message; does nothing for one that nobody waits for. The harness
+    /// itself tells of retries and dead letters.
+    fn report(&self, _work: &Work, _outcome: Outcome) {}
 
     /// Waits until everything put so far is confirmed by the broker and routed to a queue.
     ///

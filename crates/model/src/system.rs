@@ -1,6 +1,7 @@
 //! What a connector offers: a source that is read by windows, a target that is written once per key.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::{BoxFuture, Failure, Lease, Window};
 
@@ -61,7 +62,8 @@ pub struct Load {
 }
 
 /// How a loaded document came to be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LoadedHow {
     /// Posted by this call.
     Posted,

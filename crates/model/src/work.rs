@@ -115,6 +115,8 @@ pub struct Work {
     pub extracted_ms: Option<i64>,
     /// When a write whose outcome is unknown was last sent, in milliseconds since the epoch.
     pub unclear_since_ms: Option<i64>,
+    /// The queue that wants to be told what becomes of this message, and of what is made of it.
+    pub reply_to: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// The first failure of this work, kept through every retry and replay.
@@ -149,6 +151,7 @@ impl Work {
             modified_ms: None,
             extracted_ms: None,
             unclear_since_ms: None,
+            reply_to: None,
             traceparent: None,
             first_failure: None,
             last_failure: None,

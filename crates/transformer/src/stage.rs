@@ -62,6 +62,7 @@ impl TransformStage {
         next.verify = work.verify || item.redelivered;
         next.modified_ms = work.modified_ms;
         next.extracted_ms = work.extracted_ms;
+        next.reply_to.clone_from(&work.reply_to);
         next.traceparent.clone_from(&work.traceparent);
         next.headers.clone_from(&work.headers);
         Ok(Some((route, next)))
@@ -77,7 +78,10 @@ impl Stage for TransformStage {
                     outbox.put(route, work);
                     Verdict::Done
                 }
-                Ok(None) => Verdict::Done,
+                Ok(None) => {
+                    outbox.report(&item.work, kingpost_model::Outcome::Filtered);
+                    Verdict::Done
+                }
                 Err(failure) => decide(failure, item.work.attempt),
             });
             verdicts.collect()

@@ -9,8 +9,8 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use kingpost_broker::{Delivery, Destination, Inbox, Outbound, Posting, Receipt};
 use kingpost_model::{
-    Batch, Failure, FailureKind, FailureRecord, Fault, Item, Outbox as _, Route, Stage, Tier, Verdict, Work,
-    decide,
+    Batch, Failure, FailureKind, FailureRecord, Fault, Item, Lease, Outbox as _, Outcome, Route, Stage, Tier,
+    Verdict, Work, decide,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -204,7 +204,7 @@ impl Lane {
         }
         self.telemetry.begun(&items);
         let mut batch = Batch { items, lease };
-        let outbox = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
+        let outbox = self.outbox(batch.lease.clone());
         let verdicts = self.judge(&mut batch, &outbox).await;
         let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
@@ -223,7 +223,10 @@ impl Lane {
         let verdict = decide(failure, item.work.attempt);
         let Some(mut posting) = self.posting(&item, &verdict) else { return };
         posting.work = careful(posting.work, item.redelivered);
-        if self.outbound.publish(vec![posting]).await.is_ok() && delivery.receipt.lease().is_held() {
+        let outbox = self.outbox(delivery.receipt.lease());
+        tell(&outbox, &item, &posting, &verdict);
+        outbox.post(posting);
+        if outbox.flush().await.is_ok() && delivery.receipt.lease().is_held() {
             Receipt::acknowledge(vec![delivery.receipt]);
         }
     }
@@ -243,7 +246,7 @@ impl Lane {
         let mut verdicts = Vec::with_capacity(batch.items.len());
         for item in &batch.items {
             let single = Batch { items: vec![item.clone()], lease: batch.lease.clone() };
-            let alone = BatchOutbox::new(self.outbound.clone(), batch.lease.clone());
+            let alone = self.outbox(batch.lease.clone());
             let verdict = match self.attempt(&single, &alone).await {
                 Some(mut verdict) if alone.flush().await.is_ok() => verdict.pop(),
                 Some(_) => return Vec::new(),
@@ -252,6 +255,10 @@ impl Lane {
             verdicts.push(verdict.unwrap_or_else(|| decide(crashed(), item.work.attempt)));
         }
         verdicts
+    }
+
+    fn outbox(&self, lease: Lease) -> BatchOutbox {
+        BatchOutbox::new(self.outbound.clone(), lease, self.route.clone(), self.worker.clone())
     }
 
     /// Runs the stage; nothing when it panicked or broke its contract.
@@ -287,6 +294,7 @@ impl Lane {
         }
         for (item, verdict) in batch.items.iter().zip(verdicts) {
             if let Some(posting) = self.posting(item, verdict) {
+                tell(outbox, item, &posting, verdict);
                 outbox.post(posting);
             }
         }
@@ -325,6 +333,20 @@ impl Lane {
         log(work, failure, dead);
         Some(Posting { destination, work: next })
     }
+}
+
+/// Tells whoever waits for the message that it is tried again, or dead.
+fn tell(outbox: &BatchOutbox, item: &Item, posting: &Posting, verdict: &Verdict) {
+    let Some(failure) = posting.work.last_failure.as_deref().cloned() else { return };
+    let outcome = match verdict {
+        Verdict::Done => return,
+        Verdict::Retry { after, .. } => {
+            let after_ms = u64::try_from(Tier::at_least(*after).delay.as_millis()).unwrap_or(u64::MAX);
+            Outcome::Waiting { after_ms, failure }
+        }
+        Verdict::Dead { .. } => Outcome::Dead { failure },
+    };
+    outbox.report(&item.work, outcome);
 }
 
 fn crashed() -> Failure {
