@@ -1,17 +1,23 @@
 //! The account: what the source holds against what the target and the dead-letter queues hold, document by document.
 
+mod invariants;
+mod letters;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
+    fmt::{self, Write as _},
 };
 
 use anyhow::{Context, Result};
 use kingpost_broker::{BrokerConfig, Inspector};
-use kingpost_model::{RETRY_TIERS, Route, StageName};
+use kingpost_model::{FailureKind, RETRY_TIERS, Route, StageName};
 use rust_decimal::Decimal;
 use serde_json::Value;
 
 use crate::lab::Sandbox;
+
+pub use invariants::{Scene, invariants};
+pub use letters::{Letter, letters};
 
 /// The status of a stock-in that is to be posted (已完成).
 const COMPLETED: &str = "80";
@@ -52,6 +58,43 @@ pub struct Account {
     pub different: Vec<String>,
     /// Documents without an order, and numbers that are in Kingdee and dead at once.
     pub unexpected: Vec<String>,
+    /// Orders whose save Kingdee committed and answered at least once.
+    pub acknowledged: usize,
+    /// Orders that are in Kingdee once, audited, and as their order says.
+    pub ok: usize,
+    /// Dead letters whose write ended without evidence and could not be decided.
+    pub ambiguous: Vec<String>,
+}
+
+/// What RabbitMQ's own Jepsen job counts, in words of this pipeline; every order of the scheme counts, not every message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Completed orders that WDT holds: each has to arrive.
+    pub attempted: usize,
+    /// Orders whose save Kingdee committed, with an answer that was sent whole. The others among `ok` were committed
+    /// and their answer never arrived; RabbitMQ's job calls these recovered.
+    pub acknowledged: usize,
+    /// Orders that are in Kingdee exactly once, audited, with the content of their order.
+    pub ok: usize,
+    /// Orders that are neither in Kingdee nor a dead letter.
+    pub lost: usize,
+    /// Numbers with more than one document, or with more than one save in Kingdee's ledger, which also holds commits
+    /// whose answer never arrived.
+    pub duplicated: usize,
+    /// Documents without an order, with other content than their order, or that are a dead letter as well.
+    pub unexpected: usize,
+    /// Orders that wait, explained, for a person; each counts once, however many copies of its dead letter there are.
+    pub dead: usize,
+    /// Those of the dead whose kind is `unclear`: whether Kingdee has them could not be decided.
+    pub ambiguous: usize,
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counters { attempted, acknowledged, ok, lost, duplicated, unexpected, dead, ambiguous } = self;
+        write!(f, "attempted {attempted}, acknowledged {acknowledged}, ok {ok}, lost {lost}, ")?;
+        write!(f, "duplicated {duplicated}, unexpected {unexpected}, dead {dead}, ambiguous {ambiguous}")
+    }
 }
 
 /// How many messages wait in the queues of a scheme.
@@ -110,18 +153,39 @@ impl Account {
         let documents = sandbox.documents().await?;
         let orders = sandbox.orders().await?;
         account.compare(&orders, &documents)?;
+        account.audit(&sandbox.ledger().await?)?;
         Ok(account)
     }
 
-    /// Dead letters, all groups together.
+    /// The account in numbers.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            attempted: self.orders,
+            acknowledged: self.acknowledged,
+            ok: self.ok,
+            lost: self.lost.len(),
+            duplicated: self.duplicated.len(),
+            unexpected: self.unexpected.len() + self.different.len(),
+            dead: self.dead_orders(),
+            ambiguous: self.ambiguous.iter().collect::<BTreeSet<_>>().len(),
+        }
+    }
+
+    /// Dead letters, all groups together. An order that was read twice, or whose worker died at the wrong moment, may be
+    /// more than one.
     pub fn dead_letters(&self) -> usize {
         self.dead.iter().map(|group| group.numbers.len()).sum()
+    }
+
+    /// Orders with a dead letter.
+    pub fn dead_orders(&self) -> usize {
+        self.dead.iter().flat_map(|group| &group.numbers).collect::<BTreeSet<_>>().len()
     }
 
     /// Nothing lost, nothing twice, nothing wrong, and everything either in Kingdee or explained.
     pub fn is_sound(&self) -> bool {
         let wrong = [&self.lost, &self.duplicated, &self.different, &self.unexpected];
-        wrong.iter().all(|list| list.is_empty()) && self.documents + self.dead_letters() == self.orders
+        wrong.iter().all(|list| list.is_empty()) && self.documents + self.dead_orders() == self.orders
     }
 
     /// The closing line.
@@ -153,7 +217,16 @@ impl Account {
             };
             let _ = writeln!(report, "in Kingdee   {count:>6} {meaning}");
         }
-        let _ = writeln!(report, "dead letters {:>6}, by cause:", self.dead_letters());
+        let _ = match self.dead_letters() - self.dead_orders() {
+            0 => writeln!(report, "dead letters {:>6}, by cause:", self.dead_letters()),
+            copies => {
+                writeln!(
+                    report,
+                    "dead letters {:>6}, {copies} of them copies, by cause:",
+                    self.dead_letters()
+                )
+            }
+        };
         for group in &self.dead {
             let _ = writeln!(
                 report,
@@ -195,6 +268,9 @@ impl Account {
                     numbers: Vec::new(),
                 });
                 let number = letter.work.source_number.unwrap_or(letter.work.key.number);
+                if kind == FailureKind::Unclear {
+                    self.ambiguous.push(number.clone());
+                }
                 group.numbers.push(number);
             }
         }
@@ -225,8 +301,9 @@ impl Account {
                 [] if dead.contains(number) => {}
                 [] => self.lost.push(number.to_owned()),
                 [document] => {
-                    if let Some(difference) = difference(order, document) {
-                        self.different.push(format!("{number}: {difference}"));
+                    match difference(order, document) {
+                        Some(difference) => self.different.push(format!("{number}: {difference}")),
+                        None => self.ok += 1,
                     }
                     if dead.contains(number) {
                         self.unexpected.push(format!("{number} is in Kingdee and a dead letter"));
@@ -237,9 +314,26 @@ impl Account {
         }
         let strangers = posted.keys().filter(|number| !known.contains(*number));
         self.unexpected.extend(strangers.map(|number| format!("{number} is in Kingdee without an order")));
-        let count = self.dead_letters();
-        if count != dead.len() {
-            self.unexpected.push(format!("{count} dead letters for {} numbers", dead.len()));
+        Ok(())
+    }
+}
+
+impl Account {
+    /// Reads Kingdee's ledger of commits: who was answered, and what was saved twice although one of both is gone.
+    fn audit(&mut self, ledger: &Value) -> Result<()> {
+        let mut saves: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+        for commit in ledger.as_array().context("the sandbox gave no ledger")? {
+            if text(commit, "step") == "saved" {
+                let (count, answered) = saves.entry(text(commit, "FBillNo")).or_default();
+                *count += 1;
+                *answered |= commit.get("answered").and_then(Value::as_bool).unwrap_or(false);
+            }
+        }
+        self.acknowledged = saves.values().filter(|(_, answered)| *answered).count();
+        for (number, (count, _)) in saves.iter().filter(|(_, (count, _))| *count > 1) {
+            if !self.duplicated.iter().any(|known| known.starts_with(&format!("{number} "))) {
+                self.duplicated.push(format!("{number} (saved {count} times, says the ledger)"));
+            }
         }
         Ok(())
     }
@@ -317,6 +411,14 @@ mod tests {
         assert_eq!(account.different.len(), 1);
         assert_eq!(account.unexpected.len(), 1);
         assert!(!account.is_sound());
+        let save =
+            |number: &str, answered: bool| json!({"FBillNo": number, "step": "saved", "answered": answered});
+        let ledger = json!([save("RK1", false), save("RK1", false), save("RK3", true), save("RK3", true)]);
+        account.audit(&ledger).unwrap();
+        assert_eq!(account.duplicated.len(), 2, "{:?}", account.duplicated);
+        let line =
+            "attempted 4, acknowledged 1, ok 1, lost 1, duplicated 2, unexpected 2, dead 0, ambiguous 0";
+        assert_eq!(account.counters().to_string(), line);
         let mut sound = Account::default();
         sound.compare(&json!([order("RK1", "1.10")]), &json!([document("RK1", "1.1")])).unwrap();
         assert!(sound.is_sound(), "{}", sound.report());

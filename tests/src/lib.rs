@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod bench;
+pub mod chaos;
 pub mod demo;
 pub mod lab;
 pub mod pipeline;

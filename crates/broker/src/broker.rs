@@ -14,11 +14,12 @@ use crate::{
     lane::Inbox,
     leader::Leadership,
     publisher::{self, Outbound},
+    setup::Setup,
     topology::{SchemeQueues, Topology},
 };
 
-/// Shards of a scheme that are looked for when their number has changed.
-const SHARDS_EVER: u32 = 32;
+/// Shards of a scheme that are looked for when their number has changed: as many as a scheme may ever have.
+const SHARDS_EVER: u32 = 64;
 
 /// Why a worker could not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +35,7 @@ pub enum StartError {
 /// A started broker: publishing runs, consuming can be subscribed.
 pub struct Broker {
     config: BrokerConfig,
-    topology: Arc<Topology>,
+    setup: Arc<Setup>,
     observer: Arc<dyn Observer>,
     outbound: Outbound,
     publisher: JoinHandle<()>,
@@ -43,7 +44,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Connects, declares the topology and starts publishing. A broker that is not there is waited for.
+    /// Connects, declares the topology and starts publishing. A broker that is not there is waited for; a user who may
+    /// not declare only looks, and says what is missing.
     ///
     /// # Errors
     /// [`StartError::Refused`] when waiting can't help; [`StartError::Stopped`] when `stop` came first.
@@ -53,16 +55,14 @@ impl Broker {
         observer: Arc<dyn Observer>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let topology = Arc::new(topology);
+        let setup = Setup::new(topology);
         let mut backoff =
             Backoff::new(config.reconnect_pause_max, u64::from(std::process::id()).wrapping_mul(17));
         let mut waiting = false;
         let connection = loop {
             let attempt = async {
                 let connection = open(&config, Role::Publish).await?;
-                let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-                topology.declare(&channel).await?;
-                let _ = channel.close(200, "declared".into()).await;
+                setup.ensure(&connection).await?;
                 Ok(connection)
             };
             let result = tokio::select! {
@@ -90,7 +90,7 @@ impl Broker {
         let halt = CancellationToken::new();
         let (outbound, publisher) = publisher::start(
             config.clone(),
-            Arc::clone(&topology),
+            Arc::clone(&setup),
             Arc::clone(&observer),
             halt.clone(),
             connection,
@@ -104,7 +104,7 @@ impl Broker {
                 let _ = publisher.await;
             }
         });
-        Ok(Broker { config, topology, observer, outbound, publisher, stop: halt, ended })
+        Ok(Broker { config, setup, observer, outbound, publisher, stop: halt, ended })
     }
 
     /// The way to publish.
@@ -114,7 +114,7 @@ impl Broker {
 
     /// Starts consuming queues; one inbox per lane, in order.
     pub fn subscribe(&self, lanes: Vec<LaneSpec>) -> (Subscription, Vec<Inbox>) {
-        consumer::start(self.config.clone(), Arc::clone(&self.topology), Arc::clone(&self.observer), lanes)
+        consumer::start(self.config.clone(), Arc::clone(&self.setup), Arc::clone(&self.observer), lanes)
     }
 
     /// Tries to become the one that cuts windows for a scheme; nothing when another worker is.
@@ -122,7 +122,7 @@ impl Broker {
     /// # Errors
     /// [`ConnectError`] when the broker can't be asked.
     pub async fn lead(&self, scheme: &str) -> Result<Option<Leadership>, ConnectError> {
-        Leadership::acquire(&self.config, &self.topology, scheme).await
+        Leadership::acquire(&self.config, &self.setup, scheme).await
     }
 
     /// Opens a connection for reading depths.
@@ -152,7 +152,7 @@ impl Broker {
     pub async fn stranded(&self) -> Result<Vec<(String, u32)>, ConnectError> {
         let inspector = self.inspector().await?;
         let mut stranded = Vec::new();
-        for SchemeQueues { scheme, shards } in &self.topology.schemes {
+        for SchemeQueues { scheme, shards } in &self.setup.topology.schemes {
             let used = Route::all(StageName::Load, scheme, *shards);
             let unsharded = std::iter::once(Route::new(StageName::Load, scheme));
             let sharded =

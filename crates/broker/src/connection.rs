@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use kingpost_model::Route;
 use lapin::{
     Connect as _, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
@@ -50,6 +51,8 @@ pub struct BrokerConfig {
     pub blocked_timeout: Duration,
     /// Longest pause between two attempts to connect.
     pub reconnect_pause_max: Duration,
+    /// How often the loaders of a sharded scheme are counted; up to a quarter more, so that they don't in step.
+    pub roll_call_pause: Duration,
     /// The last attempt ended by our own deadline. The client can't abandon a handshake, it leaks a thread and a
     /// socket, so a silent broker is probed with a plain socket before it is tried again.
     silent: Arc<AtomicBool>,
@@ -67,6 +70,7 @@ impl BrokerConfig {
             settle_timeout: Duration::from_secs(10),
             blocked_timeout: Duration::from_secs(300),
             reconnect_pause_max: Duration::from_secs(10),
+            roll_call_pause: Duration::from_secs(2),
             silent: Arc::new(AtomicBool::new(false)),
         }
     }
@@ -127,6 +131,9 @@ pub trait Observer: Send + Sync + 'static {
     fn republished(&self, _messages: usize) {}
     /// Acknowledgements were lost with their session; the messages come again.
     fn acks_lost(&self, _messages: usize) {}
+    /// A queue delivers to us (true), which of a single-active-consumer queue means that we are the active one; or it
+    /// was given up, or its session ended (false).
+    fn active(&self, _route: &Route, _active: bool) {}
 }
 
 /// Watches nothing.

@@ -2,19 +2,15 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::join_all};
 use kingpost_model::Route;
-use lapin::{
-    Connection, Event,
-    options::{BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
+use lapin::{Connection, Event, options::BasicQosOptions};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -24,12 +20,15 @@ use tracing::warn;
 
 use crate::{
     connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
-    lane::{Epoch, Inbox, Lane, LaneEnd, Signals},
-    topology::{Topology, short},
+    lane::{Epoch, Inbox, Lane, LaneEnd, Reins, reins},
+    roll::{self, Counts},
+    setup::Setup,
 };
 
 /// A session that lasts longer than this is sound, and its end is met with a quick reconnect.
 const SETTLED_SESSION: Duration = Duration::from_secs(10);
+/// A connection that is over is given this long to close in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A queue to consume, and how many of its messages may be in hand at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +42,8 @@ pub struct LaneSpec {
 /// The consuming half of a worker.
 #[derive(Debug)]
 pub struct Subscription {
-    stop: watch::Sender<bool>,
-    drained: watch::Receiver<bool>,
+    reins: Vec<Reins>,
+    counts: Arc<Counts>,
     close: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -53,8 +52,21 @@ impl Subscription {
     /// Cancels the consumers; returns when the broker sends nothing more, or after the deadline. What was delivered
     /// stays in the inboxes and can still be settled.
     pub async fn stop_consuming(&mut self, deadline: Duration) {
-        let _ = self.stop.send(true);
-        let _ = tokio::time::timeout(deadline, self.drained.wait_for(|drained| *drained)).await;
+        for reins in &self.reins {
+            reins.wanted.send_replace(false);
+        }
+        let shut = join_all(self.reins.iter_mut().map(|reins| reins.open.wait_for(|open| !*open)));
+        let _ = tokio::time::timeout(deadline, shut).await;
+    }
+
+    /// How many loaders there are of a sharded scheme, 0 while that isn't known; sent anew with every count.
+    pub fn loaders(&self, scheme: &str) -> Option<watch::Receiver<u32>> {
+        self.counts.get(scheme).map(watch::Sender::subscribe)
+    }
+
+    /// Begins to close: what was acknowledged is written, nothing else is any more.
+    pub fn begin_close(&self) {
+        self.close.cancel();
     }
 
     /// Closes the connection; whatever is unsettled goes back to its queue.
@@ -66,30 +78,33 @@ impl Subscription {
 
 struct Supervisor {
     config: BrokerConfig,
-    topology: Arc<Topology>,
+    setup: Arc<Setup>,
     observer: Arc<dyn Observer>,
     lanes: Vec<Arc<Lane>>,
-    stop: watch::Receiver<bool>,
-    drained: watch::Sender<bool>,
+    counts: Arc<Counts>,
+    /// That the loaders can't be counted was told.
+    told: Arc<AtomicBool>,
     close: CancellationToken,
     epoch: u64,
 }
 
 pub(crate) fn start(
     config: BrokerConfig,
-    topology: Arc<Topology>,
+    setup: Arc<Setup>,
     observer: Arc<dyn Observer>,
     specs: Vec<LaneSpec>,
 ) -> (Subscription, Vec<Inbox>) {
-    let (stop, stop_seen) = watch::channel(false);
-    let (drained_set, drained) = watch::channel(false);
     let close = CancellationToken::new();
-    let (mut lanes, mut inboxes) = (Vec::new(), Vec::new());
+    let counts = Arc::new(roll::counts(specs.iter().map(|spec| &spec.route)));
+    let (mut lanes, mut inboxes, mut all_reins) = (Vec::new(), Vec::new(), Vec::new());
     for spec in specs {
         let route = Arc::new(spec.route);
         let (deliveries, inbox) = mpsc::channel(usize::from(spec.prefetch).max(1));
         let (settle, settlements) = mpsc::unbounded_channel();
-        inboxes.push(Inbox { route: Arc::clone(&route), deliveries: inbox });
+        let (reins, bit) = reins();
+        all_reins.push(reins.clone());
+        let kept = std::collections::VecDeque::new();
+        inboxes.push(Inbox { route: Arc::clone(&route), deliveries: inbox, kept, reins });
         lanes.push(Arc::new(Lane {
             route,
             prefetch: spec.prefetch,
@@ -98,20 +113,31 @@ pub(crate) fn start(
             settlements: tokio::sync::Mutex::new(settlements),
             settle_timeout: config.settle_timeout,
             observer: Arc::clone(&observer),
+            bit,
         }));
     }
     let supervisor = Supervisor {
         config,
-        topology,
+        setup,
         observer,
         lanes,
-        stop: stop_seen,
-        drained: drained_set,
+        counts: Arc::clone(&counts),
+        told: Arc::default(),
         close: close.clone(),
         epoch: 0,
     };
     let task = tokio::spawn(supervisor.run());
-    (Subscription { stop, drained, close, task }, inboxes)
+    (Subscription { reins: all_reins, counts, close, task }, inboxes)
+}
+
+/// What runs in a session.
+struct Session {
+    connection: Arc<Connection>,
+    lost: Arc<AtomicBool>,
+    lanes: JoinSet<LaneEnd>,
+    /// Those that have ended, with their consumers.
+    ended: Vec<LaneEnd>,
+    counting: JoinSet<()>,
 }
 
 impl Supervisor {
@@ -119,35 +145,32 @@ impl Supervisor {
         let salt = u64::from(std::process::id()).wrapping_mul(31);
         let mut backoff = Backoff::new(self.config.reconnect_pause_max, salt);
         while !self.close.is_cancelled() {
-            if *self.stop.borrow() {
-                // No session and none wanted: nothing more can arrive.
-                let _ = self.drained.send(true);
-                self.close.cancelled().await;
-                break;
-            }
             let opened = tokio::select! {
                 () = self.close.cancelled() => break,
                 opened = open(&self.config, Role::Consume) => opened,
             };
             match opened {
                 Ok(connection) => {
-                    let end = self.session(&connection, &mut backoff).await;
+                    let mut session = Session {
+                        connection: Arc::new(connection),
+                        lost: Arc::default(),
+                        lanes: JoinSet::new(),
+                        ended: Vec::new(),
+                        counting: JoinSet::new(),
+                    };
+                    let end = self.session(&mut session, &mut backoff).await;
+                    session.lost.store(true, Ordering::Release);
                     self.observer.connected(Role::Consume, false);
-                    match end {
-                        Some(end) => {
-                            let (reason, detail) = (end.reason, end.detail);
-                            warn!(
-                                role = Role::Consume.as_str(),
-                                reason, detail, "consuming session ended; it is built anew"
-                            );
-                            self.observer.rebuilt(Role::Consume, reason);
-                        }
-                        None => {
-                            let closing = connection.close(200, "stopping".into());
-                            let _ = tokio::time::timeout(self.config.settle_timeout, closing).await;
-                            break;
-                        }
+                    if let Some(end) = &end {
+                        warn!(
+                            role = Role::Consume.as_str(),
+                            reason = end.reason,
+                            detail = end.detail,
+                            "consuming session ended; it is built anew"
+                        );
+                        self.observer.rebuilt(Role::Consume, end.reason);
                     }
+                    self.dismiss(session).await;
                 }
                 Err(error) => warn!(role = Role::Consume.as_str(), %error, "no connection for consuming yet"),
             }
@@ -156,118 +179,90 @@ impl Supervisor {
                 () = tokio::time::sleep(backoff.next_pause()) => {}
             }
         }
-        let _ = self.drained.send(true);
+        self.lanes.iter().for_each(|lane| lane.shut());
+    }
+
+    /// Closes the connection while the consumers are still there, and only then drops them.
+    async fn dismiss(&self, mut session: Session) {
+        let closing = session.connection.close(200, "over".into());
+        let _ = tokio::time::timeout(self.config.settle_timeout.min(CLOSE_TIMEOUT), closing).await;
+        session.lanes.shutdown().await;
+        session.counting.shutdown().await;
+        self.lanes.iter().for_each(|lane| lane.shut());
+        for count in self.counts.values() {
+            count.send_replace(0);
+        }
     }
 
     /// Runs one session; returns nothing when it was closed on demand.
-    async fn session(&mut self, connection: &Connection, backoff: &mut Backoff) -> Option<LaneEnd> {
+    async fn session(&mut self, session: &mut Session, backoff: &mut Backoff) -> Option<LaneEnd> {
+        let connection = Arc::clone(&session.connection);
         let events = connection.events_listener();
         tokio::pin!(events);
         self.epoch += 1;
-        let lost = Arc::new(AtomicBool::new(false));
-        let mut running = JoinSet::new();
-        let (drained, mut drained_seen) = mpsc::channel(self.lanes.len().max(1));
-        let prepared = self.prepare(connection, &lost, &mut running, &drained);
-        match tokio::time::timeout(self.config.connect_timeout, prepared).await {
+        match tokio::time::timeout(self.config.connect_timeout, self.prepare(session)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return self.end(&lost, running, "setup", &error.to_string()).await,
-            Err(_) => return self.end(&lost, running, "setup", "no answer while consuming was set up").await,
+            Ok(Err(error)) => return Some(LaneEnd::new("setup", error.to_string())),
+            Err(_) => return Some(LaneEnd::new("setup", "no answer while consuming was set up")),
         }
         self.observer.connected(Role::Consume, true);
         let began = Instant::now();
-        let mut to_drain = self.lanes.len();
-        if to_drain == 0 {
-            let _ = self.drained.send(true);
-        }
-        loop {
+        let end = loop {
             tokio::select! {
-                Some(end) = running.join_next(), if !self.close.is_cancelled() => {
-                    // A session that ends at once is no reason to hurry: every end counts against what was in hand.
-                    if began.elapsed() > SETTLED_SESSION {
-                        backoff.reset();
-                    }
-                    if self.close.is_cancelled() {
-                        self.settle_rest(&mut running).await;
-                        lost.store(true, Ordering::Release);
-                        return None;
-                    }
-                    let end = end.unwrap_or_else(|e| LaneEnd { reason: "lane", detail: e.to_string() });
-                    return self.end(&lost, running, end.reason, &end.detail).await;
-                }
-                event = events.next() => match event {
-                    Some(Event::Error(error)) => {
-                        if began.elapsed() > SETTLED_SESSION {
-                            backoff.reset();
-                        }
-                        return self.end(&lost, running, "connection", &error.to_string()).await;
-                    }
-                    Some(_) => {}
-                    None => return self.end(&lost, running, "connection", "the connection ended").await,
-                },
-                Some(()) = drained_seen.recv() => {
-                    to_drain -= 1;
-                    if to_drain == 0 {
-                        let _ = self.drained.send(true);
-                    }
-                }
                 () = self.close.cancelled() => {
-                    self.settle_rest(&mut running).await;
-                    lost.store(true, Ordering::Release);
+                    self.settle_rest(session).await;
                     return None;
                 }
+                Some(end) = session.lanes.join_next() => {
+                    if self.close.is_cancelled() {
+                        session.ended.extend(end);
+                        continue;
+                    }
+                    let mut end = end.unwrap_or_else(|e| LaneEnd::new("lane", e.to_string()));
+                    let consumer = end.consumer.take();
+                    session.ended.push(LaneEnd { consumer, ..LaneEnd::new(end.reason, "") });
+                    break end;
+                }
+                event = events.next() => match event {
+                    Some(Event::Error(error)) => break LaneEnd::new("connection", error.to_string()),
+                    Some(_) => {}
+                    None => break LaneEnd::new("connection", "the connection ended"),
+                },
             }
+        };
+        // A session that ends at once is no reason to hurry: every end counts against what was in hand.
+        if began.elapsed() > SETTLED_SESSION {
+            backoff.reset();
         }
+        Some(end)
     }
 
     /// Waits until the lanes, which see the closing too, have written what was settled.
-    async fn settle_rest(&self, running: &mut JoinSet<LaneEnd>) {
-        let rest = async { while running.join_next().await.is_some() {} };
+    async fn settle_rest(&self, session: &mut Session) {
+        let Session { lanes, ended, .. } = session;
+        let rest = async {
+            while let Some(end) = lanes.join_next().await {
+                ended.extend(end);
+            }
+        };
         let _ = tokio::time::timeout(self.config.settle_timeout, rest).await;
-        running.abort_all();
     }
 
-    async fn end(
-        &self,
-        lost: &AtomicBool,
-        mut running: JoinSet<LaneEnd>,
-        reason: &'static str,
-        detail: &str,
-    ) -> Option<LaneEnd> {
-        lost.store(true, Ordering::Release);
-        running.abort_all();
-        while running.join_next().await.is_some() {}
-        Some(LaneEnd { reason, detail: detail.to_owned() })
-    }
-
-    async fn prepare(
-        &self,
-        connection: &Connection,
-        lost: &Arc<AtomicBool>,
-        running: &mut JoinSet<LaneEnd>,
-        drained: &mpsc::Sender<()>,
-    ) -> Result<(), ConnectError> {
-        let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-        self.topology.declare(&setup).await?;
-        let _ = setup.close(200, "declared".into()).await;
+    async fn prepare(&self, session: &mut Session) -> Result<(), ConnectError> {
+        let connection = &session.connection;
+        self.setup.ensure(connection).await?;
         for lane in &self.lanes {
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let qos = channel.basic_qos(lane.prefetch, BasicQosOptions::default()).await;
             qos.map_err(|e| ConnectError::of(&e))?;
-            let consume = channel.basic_consume(
-                short(&lane.route.queue())?,
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            );
-            let consumer = consume.await.map_err(|e| ConnectError::of(&e))?;
-            let epoch = Arc::new(Epoch {
-                number: self.epoch,
-                lost: Arc::clone(lost),
-                first_delivery: OnceLock::new(),
-            });
-            let signals =
-                Signals { stop: self.stop.clone(), close: self.close.clone(), drained: drained.clone() };
-            running.spawn(Arc::clone(lane).run(channel, consumer, epoch, signals));
+            let epoch = Epoch::new(self.epoch, &session.lost);
+            let running = Arc::clone(lane).start(channel, epoch, self.close.clone()).await?;
+            session.lanes.spawn(running.run());
+        }
+        for scheme in self.counts.keys() {
+            let (connection, counts) = (Arc::clone(connection), Arc::clone(&self.counts));
+            let (every, told) = (self.config.roll_call_pause, Arc::clone(&self.told));
+            session.counting.spawn(roll::call(connection, counts, scheme.clone(), every, told));
         }
         Ok(())
     }

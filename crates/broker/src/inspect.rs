@@ -1,19 +1,20 @@
 //! Reading without taking: depths of queues, and dead letters.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
-use futures_util::StreamExt as _;
-use kingpost_model::{Failure, FailureKind, FailureRecord, Work};
+use kingpost_model::{FailureRecord, Work};
 use lapin::{
     Channel, Connection, ErrorKind,
-    options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    options::QueueDeclareOptions,
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::FieldTable,
 };
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
+    letter::Letter,
     topology::short,
+    walk::Walk,
     wire,
 };
 
@@ -37,6 +38,25 @@ pub struct DeadLetter {
     pub failure: FailureRecord,
 }
 
+impl From<Letter> for DeadLetter {
+    fn from(letter: Letter) -> Self {
+        DeadLetter { queue: letter.queue, work: letter.work, failure: letter.failure }
+    }
+}
+
+/// How much of a queue was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// The queue is there.
+    pub there: bool,
+    /// Letters that were read.
+    pub read: usize,
+    /// Letters that it held when the reading began.
+    pub held: usize,
+}
+
+/// Silence after which no further letter is expected.
+const QUIET: Duration = Duration::from_secs(2);
 /// Pause between two looks whether everything is back.
 const RETURN_PAUSE: Duration = Duration::from_millis(20);
 /// Longest wait for everything to be back.
@@ -108,40 +128,46 @@ impl Inspector {
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer or refuses.
     pub async fn browse(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>, ConnectError> {
-        let Some(depth) = self.depth(queue).await? else { return Ok(Vec::new()) };
-        let wanted = limit.min(depth.ready as usize);
-        let Some(route) = wire::route_of(queue) else {
-            return Err(ConnectError::Refused(format!("`{queue}` is not the queue of a stage and a scheme")));
+        let mut letters = Vec::new();
+        let keep = |letter| {
+            letters.push(DeadLetter::from(letter));
+            ControlFlow::Continue(())
         };
-        let mut letters = Vec::with_capacity(wanted);
-        if wanted == 0 {
-            return Ok(letters);
-        }
-        let channel = self.session.lock().await.connection.create_channel().await;
-        let channel = channel.map_err(|e| ConnectError::of(&e))?;
-        let prefetch = u16::try_from(wanted).unwrap_or(0);
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|e| ConnectError::of(&e))?;
-        let options = BasicConsumeOptions::default();
-        let consume = channel.basic_consume(short(queue)?, "".into(), options, FieldTable::default());
-        let mut consumer = consume.await.map_err(|e| ConnectError::of(&e))?;
-        while letters.len() < wanted {
-            // Somebody else may have taken some meanwhile: silence ends the reading as well.
-            let Ok(Some(next)) = tokio::time::timeout(Duration::from_secs(2), consumer.next()).await else {
-                break;
-            };
-            let delivery = next.map_err(|e| ConnectError::of(&e))?;
-            let work = wire::work(&route, &delivery.properties, delivery.data.into(), 0);
-            let failure = match (wire::broker_reason(&delivery.properties), &work.last_failure) {
-                (Some(_), _) => FailureRecord::unjudged(route.stage, 0),
-                (None, Some(record)) => (**record).clone(),
-                (None, None) => unexplained(&work),
-            };
-            letters.push(DeadLetter { queue: queue.to_owned(), work, failure });
-        }
-        // Closing the channel returns everything to its place, unacknowledged.
-        let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
-        self.wait_returned(queue, letters.len()).await;
+        self.scan(queue, limit, keep).await?;
         Ok(letters)
+    }
+
+    /// Hands the first `limit` letters of a dead-letter queue to `each`, one by one in the order of the queue, until it
+    /// breaks off; then all of them return to their places. Memory doesn't grow with the number of letters, and no
+    /// counter moves that anything goes by: dead-letter queues have a delivery limit that is never reached.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the queue is no dead-letter queue, or the broker doesn't answer or refuses.
+    pub async fn scan(
+        &self,
+        queue: &str,
+        limit: usize,
+        mut each: impl FnMut(Letter) -> ControlFlow<()>,
+    ) -> Result<Scanned, ConnectError> {
+        let Some(depth) = self.depth(queue).await? else { return Ok(Scanned::default()) };
+        if wire::route_of(queue).is_none() {
+            return Err(ConnectError::Refused(format!("`{queue}` is not the queue of a stage and a scheme")));
+        }
+        let held = depth.ready as usize;
+        // On a connection of its own: depths can be asked meanwhile, and nothing of it stays behind on an error.
+        let connection = open(&self.config, Role::Inspect).await?;
+        let mut walk = Walk::new(&connection, queue, limit.min(held), QUIET, self.timeout);
+        while let Some((delivery, _)) = walk.next().await? {
+            let letter = Letter::read(queue, delivery.properties, delivery.data.into());
+            if letter.is_some_and(|letter| each(letter).is_break()) {
+                break;
+            }
+        }
+        let read = walk.seen();
+        walk.close().await?;
+        let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
+        self.wait_returned(queue, read).await;
+        Ok(Scanned { there: true, read, held })
     }
 
     /// The broker answers a close before it has put everything back; whoever looks meanwhile would see too few.
@@ -167,12 +193,6 @@ impl Inspector {
     }
 }
 
-/// A dead letter whose reason this release can't read: put there by hand, or by a newer release.
-fn unexplained(work: &Work) -> FailureRecord {
-    let text = "no reason that this release can read; see the headers of the message";
-    FailureRecord::of(&Failure::new(FailureKind::Internal, text), work, 0, "")
-}
-
-fn is_not_found(error: &lapin::Error) -> bool {
+pub(crate) fn is_not_found(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(e) if *e.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }

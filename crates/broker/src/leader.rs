@@ -19,6 +19,7 @@ use lapin::{
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
+    setup::Setup,
     topology::{Topology, short},
     wire,
 };
@@ -46,7 +47,7 @@ fn answerless() -> ConnectError {
 impl Leadership {
     pub(crate) async fn acquire(
         config: &BrokerConfig,
-        topology: &Arc<Topology>,
+        setup: &Arc<Setup>,
         scheme: &str,
     ) -> Result<Option<Self>, ConnectError> {
         let connection = open(config, Role::Lead).await?;
@@ -58,10 +59,9 @@ impl Leadership {
             match lock.queue_declare(short(&name)?, options, FieldTable::default()).await {
                 Ok(_) => {}
                 Err(error) if is_locked(&error) => return Ok(None),
-                Err(error) => return Err(ConnectError::of(&error)),
+                Err(error) => return Err(unlocked(&name, &error)),
             }
-            let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-            topology.declare(&setup).await?;
+            setup.ensure(&connection).await?;
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
             select.map_err(|e| ConnectError::of(&e))?;
@@ -192,4 +192,14 @@ impl Leadership {
 fn is_locked(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(e)
         if *e.kind() == AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED))
+}
+
+fn unlocked(name: &str, error: &lapin::Error) -> ConnectError {
+    match ConnectError::of(error) {
+        ConnectError::Refused(text) => ConnectError::Refused(format!(
+            "the lock `{name}`, an exclusive queue, can't be declared: {text}; give the extractor's user configure \
+             permission on `^scheduler\\.`"
+        )),
+        absent => absent,
+    }
 }

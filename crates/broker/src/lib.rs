@@ -1,22 +1,36 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod audit;
 mod broker;
 mod connection;
 mod consumer;
+mod custody;
 mod inspect;
 mod lane;
 mod leader;
+mod letter;
+mod lossless;
 mod publisher;
+mod replies;
+mod roll;
+mod setup;
+mod tags;
 mod topology;
+mod walk;
 mod wire;
 
+pub use audit::{AUDIT_QUEUE, AuditEvent, AuditLetter, AuditPhase, AuditTrail};
 pub use broker::{Broker, StartError};
 pub use connection::{BrokerConfig, ConnectError, NoObserver, Observer, Role, UrlSource};
 pub use consumer::{LaneSpec, Subscription};
-pub use inspect::{DeadLetter, Inspector, QueueDepth};
+pub use custody::{Custody, CustodyError, Held, Moved, Parcel, Round};
+pub use inspect::{DeadLetter, Inspector, QueueDepth, Scanned};
 pub use lane::{Delivery, Inbox, Receipt};
 pub use leader::Leadership;
+pub use letter::{Identity, Letter, LetterError};
 pub use publisher::{Destination, Outbound, Posting};
+pub use replies::{Replies, Reply};
+pub use setup::{Difference, PartReport, PartState};
 pub use topology::{RESUME_EXCHANGE, SchemeQueues, Topology, UNROUTABLE};
 pub use wire::MAX_BODY_BYTES;

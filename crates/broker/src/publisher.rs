@@ -29,7 +29,7 @@ use tracing::{error, warn};
 
 use crate::{
     connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
-    topology::Topology,
+    setup::Setup,
     wire,
 };
 
@@ -146,7 +146,7 @@ struct Slot {
 
 pub(crate) struct Publisher {
     config: BrokerConfig,
-    topology: Arc<Topology>,
+    setup: Arc<Setup>,
     observer: Arc<dyn Observer>,
     stop: CancellationToken,
     jobs: mpsc::Receiver<Job>,
@@ -169,7 +169,7 @@ pub(crate) struct Publisher {
 /// Starts the publisher on a first connection and returns the way to publish.
 pub(crate) fn start(
     config: BrokerConfig,
-    topology: Arc<Topology>,
+    setup: Arc<Setup>,
     observer: Arc<dyn Observer>,
     stop: CancellationToken,
     first: Connection,
@@ -178,7 +178,7 @@ pub(crate) fn start(
     let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
     let publisher = Publisher {
         config,
-        topology,
+        setup,
         observer,
         stop,
         jobs,
@@ -276,12 +276,10 @@ impl Publisher {
 
     async fn prepare(&mut self, connection: &Connection) -> Result<Channel, ConnectError> {
         let declared = std::mem::take(&mut self.declared);
-        let topology = Arc::clone(&self.topology);
+        let setup = Arc::clone(&self.setup);
         let prepare = async {
             if !declared {
-                let setup = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-                topology.declare(&setup).await?;
-                let _ = setup.close(200, "declared".into()).await;
+                setup.ensure(connection).await?;
             }
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
@@ -471,13 +469,7 @@ impl Publisher {
             return;
         }
         if std::mem::take(&mut self.redeclare) {
-            let declare = async {
-                let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-                self.topology.declare(&channel).await?;
-                let _ = channel.close(200, "declared".into()).await;
-                Ok::<(), ConnectError>(())
-            };
-            match tokio::time::timeout(self.config.settle_timeout, declare).await {
+            match tokio::time::timeout(self.config.settle_timeout, self.setup.ensure(connection)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => error!(%error, "the queues could not be declared again"),
                 Err(_) => error!("the queues could not be declared again: no answer"),

@@ -50,50 +50,133 @@ impl Topology {
         format!("cursor.{scheme}")
     }
 
-    /// Declares it all; safe to repeat.
-    ///
-    /// # Errors
-    /// [`ConnectError::Refused`] when something exists with other arguments, with the broker's words on the difference.
-    pub(crate) async fn declare(&self, channel: &Channel) -> Result<(), ConnectError> {
-        self.declare_shared(channel).await?;
-        for scheme in &self.schemes {
-            declare_scheme(channel, scheme).await?;
-        }
-        Ok(())
+    /// The queue by which loaders of a sharded scheme count each other: each consumes it, and nothing is ever put into
+    /// it. A queue's own count leaves out those that wait behind the active one of a single-active-consumer queue.
+    pub fn roll_call_queue(scheme: &str) -> String {
+        format!("loaders.{scheme}")
     }
 
-    async fn declare_shared(&self, channel: &Channel) -> Result<(), ConnectError> {
-        exchange(channel, UNROUTABLE, ExchangeKind::Fanout, &[]).await?;
-        queue(channel, UNROUTABLE, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]).await?;
-        bind(channel, UNROUTABLE, UNROUTABLE, "").await?;
-        exchange(channel, WORK_EXCHANGE, ExchangeKind::Direct, &[]).await?;
-        exchange(channel, DEAD_EXCHANGE, ExchangeKind::Direct, &[]).await?;
-        exchange(channel, REPLY_EXCHANGE, ExchangeKind::Direct, &[]).await?;
-        let alternate = [("alternate-exchange", text(UNROUTABLE))];
-        exchange(channel, RESUME_EXCHANGE, ExchangeKind::Direct, &alternate).await?;
-        for tier in RETRY_TIERS {
-            let delay = i64::try_from(tier.delay.as_millis()).unwrap_or(i64::MAX);
-            let arguments = [
-                ("x-message-ttl", int(delay)),
-                ("x-dead-letter-exchange", text(RESUME_EXCHANGE)),
-                ("x-dead-letter-strategy", text("at-least-once")),
-                ("x-overflow", text("reject-publish")),
-            ];
-            exchange(channel, tier.queue, ExchangeKind::Fanout, &[]).await?;
-            queue(channel, tier.queue, &arguments).await?;
-            bind(channel, tier.queue, tier.queue, "").await?;
+    /// Everything that has to be there, in the order in which it can be declared.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let mut parts = shared();
+        for scheme in &self.schemes {
+            of_scheme(scheme, &mut parts);
         }
-        Ok(())
+        parts
     }
 }
 
-async fn declare_scheme(channel: &Channel, scheme: &SchemeQueues) -> Result<(), ConnectError> {
+/// One thing that has to be there.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Part {
+    Exchange { name: String, kind: ExchangeKind, arguments: FieldTable },
+    Queue { name: String, arguments: FieldTable },
+    Binding { queue: String, exchange: String, key: String },
+}
+
+impl Part {
+    fn exchange(name: &str, kind: ExchangeKind) -> Self {
+        Part::Exchange { name: name.to_owned(), kind, arguments: FieldTable::default() }
+    }
+
+    fn queue(name: &str, arguments: &[(&str, AMQPValue)]) -> Self {
+        let mut arguments = table(arguments);
+        arguments.insert("x-queue-type".into(), text("quorum"));
+        Part::Queue { name: name.to_owned(), arguments }
+    }
+
+    fn binding(queue: &str, exchange: &str, key: &str) -> Self {
+        Part::Binding { queue: queue.to_owned(), exchange: exchange.to_owned(), key: key.to_owned() }
+    }
+
+    /// `exchange`, `queue` or `binding`.
+    pub(crate) const fn what(&self) -> &'static str {
+        match self {
+            Part::Exchange { .. } => "exchange",
+            Part::Queue { .. } => "queue",
+            Part::Binding { .. } => "binding",
+        }
+    }
+
+    /// The name of the exchange or queue; a binding's says what is bound to what.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Part::Exchange { name, .. } | Part::Queue { name, .. } => name.clone(),
+            Part::Binding { queue, exchange, key } => format!("{queue} <- {exchange} ({key})"),
+        }
+    }
+
+    /// Declares it. An error closes the channel.
+    pub(crate) async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+        match self {
+            Part::Exchange { name, kind, arguments } => {
+                let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+                channel.exchange_declare(named(name), kind.clone(), options, arguments.clone()).await
+            }
+            Part::Queue { name, arguments } => {
+                let options = QueueDeclareOptions::durable();
+                channel.queue_declare(named(name), options, arguments.clone()).await.map(|_| ())
+            }
+            Part::Binding { queue, exchange, key } => {
+                let (queue, exchange, key) = (named(queue), named(exchange), named(key));
+                let options = QueueBindOptions::default();
+                channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await
+            }
+        }
+    }
+
+    /// Asks whether it is there; a binding can't be asked about. An error closes the channel.
+    pub(crate) async fn look(&self, channel: &Channel) -> lapin::Result<()> {
+        match self {
+            Part::Exchange { name, kind, .. } => {
+                let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+                channel.exchange_declare(named(name), kind.clone(), options, FieldTable::default()).await
+            }
+            Part::Queue { name, .. } => {
+                let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                channel.queue_declare(named(name), options, FieldTable::default()).await.map(|_| ())
+            }
+            Part::Binding { .. } => Ok(()),
+        }
+    }
+}
+
+/// What every scheme uses.
+fn shared() -> Vec<Part> {
+    let mut parts = vec![
+        Part::exchange(UNROUTABLE, ExchangeKind::Fanout),
+        Part::queue(UNROUTABLE, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]),
+        Part::binding(UNROUTABLE, UNROUTABLE, ""),
+        Part::exchange(WORK_EXCHANGE, ExchangeKind::Direct),
+        Part::exchange(DEAD_EXCHANGE, ExchangeKind::Direct),
+        Part::exchange(REPLY_EXCHANGE, ExchangeKind::Direct),
+        Part::Exchange {
+            name: RESUME_EXCHANGE.to_owned(),
+            kind: ExchangeKind::Direct,
+            arguments: table(&[("alternate-exchange", text(UNROUTABLE))]),
+        },
+    ];
+    for tier in RETRY_TIERS {
+        let delay = i64::try_from(tier.delay.as_millis()).unwrap_or(i64::MAX);
+        let arguments = [
+            ("x-message-ttl", int(delay)),
+            ("x-dead-letter-exchange", text(RESUME_EXCHANGE)),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ];
+        parts.push(Part::exchange(tier.queue, ExchangeKind::Fanout));
+        parts.push(Part::queue(tier.queue, &arguments));
+        parts.push(Part::binding(tier.queue, tier.queue, ""));
+    }
+    parts
+}
+
+fn of_scheme(scheme: &SchemeQueues, parts: &mut Vec<Part>) {
     for stage in StageName::ALL {
-        let routes = Route::all(stage, &scheme.scheme, scheme.shards);
         let dead = Route::new(stage, &scheme.scheme).dead_queue();
-        queue(channel, &dead, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]).await?;
-        bind(channel, &dead, DEAD_EXCHANGE, &dead).await?;
-        for route in routes {
+        parts.push(Part::queue(&dead, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
+        parts.push(Part::binding(&dead, DEAD_EXCHANGE, &dead));
+        for route in Route::all(stage, &scheme.scheme, scheme.shards) {
             let name = route.queue();
             let mut arguments = vec![
                 ("x-delivery-limit", int(DELIVERY_LIMIT)),
@@ -105,10 +188,14 @@ async fn declare_scheme(channel: &Channel, scheme: &SchemeQueues) -> Result<(), 
             if stage == StageName::Load {
                 arguments.push(("x-single-active-consumer", AMQPValue::Boolean(true)));
             }
-            queue(channel, &name, &arguments).await?;
-            bind(channel, &name, WORK_EXCHANGE, &name).await?;
-            bind(channel, &name, RESUME_EXCHANGE, &name).await?;
+            parts.push(Part::queue(&name, &arguments));
+            parts.push(Part::binding(&name, WORK_EXCHANGE, &name));
+            parts.push(Part::binding(&name, RESUME_EXCHANGE, &name));
         }
+    }
+    if scheme.shards > 1 {
+        let name = Topology::roll_call_queue(&scheme.scheme);
+        parts.push(Part::queue(&name, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
     }
     let cursor = Topology::cursor_queue(&scheme.scheme);
     let arguments = [
@@ -116,8 +203,8 @@ async fn declare_scheme(channel: &Channel, scheme: &SchemeQueues) -> Result<(), 
         ("x-overflow", text("drop-head")),
         ("x-delivery-limit", int(NO_DELIVERY_LIMIT)),
     ];
-    queue(channel, &cursor, &arguments).await?;
-    bind(channel, &cursor, WORK_EXCHANGE, &cursor).await
+    parts.push(Part::queue(&cursor, &arguments));
+    parts.push(Part::binding(&cursor, WORK_EXCHANGE, &cursor));
 }
 
 fn int(n: i64) -> AMQPValue {
@@ -136,48 +223,36 @@ fn table(arguments: &[(&str, AMQPValue)]) -> FieldTable {
     table
 }
 
+/// Scheme names are at most 40 characters, so that the name of a queue always fits.
+fn named(name: &str) -> ShortString {
+    ShortString::try_new(name).unwrap_or_default()
+}
+
 pub(crate) fn short(name: &str) -> Result<ShortString, ConnectError> {
     ShortString::try_new(name)
         .map_err(|e| ConnectError::Refused(format!("the name `{name}` is too long: {e}")))
 }
 
-async fn exchange(
-    channel: &Channel,
-    name: &str,
-    kind: ExchangeKind,
-    arguments: &[(&str, AMQPValue)],
-) -> Result<(), ConnectError> {
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let declared = channel.exchange_declare(short(name)?, kind, options, table(arguments)).await;
-    declared.map_err(|e| conflict("exchange", name, &e))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn queue(channel: &Channel, name: &str, arguments: &[(&str, AMQPValue)]) -> Result<(), ConnectError> {
-    let mut table = table(arguments);
-    table.insert("x-queue-type".into(), text("quorum"));
-    let declared = channel.queue_declare(short(name)?, QueueDeclareOptions::durable(), table).await;
-    declared.map(|_| ()).map_err(|e| conflict("queue", name, &e))
-}
-
-async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), ConnectError> {
-    let (name, source, key) = (short(queue)?, short(exchange)?, short(key)?);
-    let bound =
-        channel.queue_bind(name, source, key, QueueBindOptions::default(), FieldTable::default()).await;
-    bound.map_err(|e| conflict("binding of queue", queue, &e))
-}
-
-fn conflict(what: &str, name: &str, error: &lapin::Error) -> ConnectError {
-    match ConnectError::of(error) {
-        ConnectError::Refused(text) if text.contains("PRECONDITION") => ConnectError::Refused(format!(
-            "the {what} `{name}` exists with other arguments than this release declares: {text}; \
-             empty it, delete it and start again, or give this installation a virtual host of its own"
-        )),
-        ConnectError::Refused(text) => ConnectError::Refused(format!(
-            "the {what} `{name}` can't be declared: {text}; give the user of AMQP_URL configure, write and read \
-             permission on it"
-        )),
-        ConnectError::Absent(text) => {
-            ConnectError::Absent(format!("the {what} `{name}` can't be declared: {text}"))
+    #[test]
+    fn a_binding_comes_after_what_it_binds_and_a_name_once() {
+        let parts = Topology::new([("a", 1), ("b", 3)]).parts();
+        let mut there = std::collections::HashSet::new();
+        for part in &parts {
+            match part {
+                Part::Binding { queue, exchange, .. } => {
+                    assert!(there.contains(&("queue", queue.clone())), "{queue}");
+                    assert!(there.contains(&("exchange", exchange.clone())), "{exchange}");
+                }
+                part => assert!(there.insert((part.what(), part.name())), "{} twice", part.name()),
+            }
         }
+        for queue in ["load.a", "load.b.0", "load.b.2", "loaders.b", "cursor.a", "wait.2h"] {
+            assert!(there.contains(&("queue", queue.to_owned())), "{queue}");
+        }
+        assert!(!there.contains(&("queue", "loaders.a".to_owned())), "one queue has nothing to be balanced");
     }
 }

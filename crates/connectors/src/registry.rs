@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_kingdee::{Auth, KingdeeClient, KingdeeConfig, SaveOption, call_timeout, safe_save_options};
+use kingpost_kingdee::{
+    Auth, KingdeeClient, KingdeeConfig, SaveOption, call_timeout, safe_save_options,
+};
 use kingpost_model::{Source, Target};
 use kingpost_scheme::{Finish, Scheme, SourceSystem, TargetSystem};
 use kingpost_settings::{
@@ -17,6 +19,10 @@ use crate::{
 
 /// The code of a failure whose call was given up because it took too long: what is tried next will hang as well.
 pub const TIMED_OUT: &str = "time-out";
+
+/// The code of a failure of a number that more than one document of the target has: nothing is written to any of them
+/// until a person has decided.
+pub const DUPLICATE: &str = "duplicate";
 
 /// How much longer than our own patience a write may run behind a proxy that has taken it over, and behind the server.
 const BEHIND_US: Duration = Duration::from_secs(60);
@@ -75,7 +81,9 @@ pub fn target(
                 Finish::Audit => kingdee::Finish::Audit,
             };
             let options = save_options(&scheme.target.options);
-            let spec = TargetSpec { form: scheme.target.form.clone(), finish, options };
+            let texts = kingdee::catalogue(&scheme.target.texts)
+                .map_err(|error| together("target.texts", &error.to_string()))?;
+            let spec = TargetSpec { form: scheme.target.form.clone(), finish, options, texts };
             Ok(Arc::new(KingdeeTarget::new(client, spec, calls)))
         }
     }

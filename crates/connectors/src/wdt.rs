@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
-use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Page, Source, Window};
-use kingpost_wdt::{Class, Client, Query, Row, WdtError, values::beijing_text};
+use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Fetched, Page, Source, Window};
+use kingpost_wdt::{ByNumber, Class, Client, Method, Query, Row, WdtError, values::beijing_text};
 
 use crate::Calls;
 
@@ -33,10 +33,8 @@ impl WdtSource {
     }
 
     fn query(&self, window: Window, page: u32) -> Query {
-        let time = |second: i64| Timestamp::from_second(second).map(beijing_text).unwrap_or_default();
         // Whether the interval is open or closed is not documented; an end shared with the next window is right for both.
-        let range = [("start_time", time(window.from_s)), ("end_time", time(window.to_s))];
-        let mut params: Vec<_> = range.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut params = range(window.from_s, window.to_s);
         params.extend(self.params.iter().cloned());
         Query {
             method: self.method.clone(),
@@ -46,6 +44,88 @@ impl WdtSource {
             want_total: true,
         }
     }
+
+    /// One call, counted.
+    async fn call(&self, query: &Query) -> Result<kingpost_wdt::Page, Failure> {
+        let started = Instant::now();
+        let answer = self.client.query(query).await;
+        let outcome = answer.as_ref().map_or_else(|e| outcome(e.class), |_| "ok");
+        self.calls.call("wdt", "query", outcome, started.elapsed());
+        answer.map_err(|e| failure(&e))
+    }
+
+    /// What a document has where the scheme asks for something else.
+    fn left_out(&self, row: &Row) -> String {
+        let differs = |(name, wanted): &(String, String)| {
+            let found = row.field(name)?;
+            let meets = wanted.split(',').any(|one| one.trim() == found);
+            (!meets).then(|| format!("its {name} is {found}, the scheme asks for {wanted}"))
+        };
+        let reasons: Vec<String> = self.params.iter().filter_map(differs).collect();
+        match reasons.is_empty() {
+            true => "the criteria of the scheme leave it out".to_owned(),
+            false => reasons.join("; "),
+        }
+    }
+
+    fn document(&self, row: Row) -> Document {
+        Document {
+            number: if self.key == KEY { row.key } else { number(&row, &self.key) },
+            modified_ms: row.modified.map(Timestamp::as_millisecond),
+            body: row.body,
+        }
+    }
+
+    /// Searches for a number among what meets `criteria`, from the oldest range to the newest: a document that changes
+    /// meanwhile moves into one that is still to be searched.
+    async fn search(
+        &self,
+        number: &str,
+        since_s: i64,
+        (method, by): (&Method, ByNumber),
+        criteria: &[(String, String)],
+    ) -> Result<Option<Row>, Failure> {
+        let now_s = Timestamp::now().as_second() + 1;
+        let widest = i64::try_from(method.widest_window.as_secs()).unwrap_or(i64::MAX);
+        let mut from_s = since_s.min(now_s - 1);
+        loop {
+            let to_s = from_s.saturating_add(widest).min(now_s);
+            let mut params = match by {
+                ByNumber::Within(_) => range(from_s, to_s),
+                ByNumber::Anywhere(_) => Vec::new(),
+            };
+            params.push((by.criterion().to_owned(), number.to_owned()));
+            // Another kind of time would search the wrong range.
+            let ours = |name: &str| name == by.criterion() || name == "time_type";
+            params.extend(criteria.iter().filter(|(name, _)| !ours(name)).cloned());
+            let (method, page_size) = (self.method.clone(), self.page_size);
+            let page = self.call(&Query { method, params, page: 0, page_size, want_total: true }).await?;
+            let others = page.rows.len();
+            let is = |row: &Row| row.field(&self.key).is_some_and(|found| found == number);
+            if let Some(row) = page.rows.into_iter().find(is) {
+                return Ok(Some(row));
+            }
+            if others > 0 || page.total.is_some_and(|total| total > 0) {
+                let text = format!(
+                    "WDT was asked for {number} alone and answered with other documents ({others} on the first page), so \
+                     it doesn't heed `{}`; read the window again instead",
+                    by.criterion()
+                );
+                return Err(Failure::new(FailureKind::Incomplete, text));
+            }
+            if to_s >= now_s || matches!(by, ByNumber::Anywhere(_)) {
+                return Ok(None);
+            }
+            from_s = to_s;
+        }
+    }
+}
+
+/// A range of time as criteria.
+fn range(from_s: i64, to_s: i64) -> Vec<(String, String)> {
+    let time = |second: i64| Timestamp::from_second(second).map(beijing_text).unwrap_or_default();
+    let range = [("start_time", time(from_s)), ("end_time", time(to_s))];
+    range.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 impl Source for WdtSource {
@@ -55,17 +135,33 @@ impl Source for WdtSource {
 
     fn page(&self, window: Window, page: u32) -> BoxFuture<'_, Result<Page, Failure>> {
         Box::pin(async move {
-            let started = Instant::now();
-            let answer = self.client.query(&self.query(window, page)).await;
-            let outcome = answer.as_ref().map_or_else(|e| outcome(e.class), |_| "ok");
-            self.calls.call("wdt", "query", outcome, started.elapsed());
-            let page = answer.map_err(|e| failure(&e))?;
-            let documents = page.rows.into_iter().map(|row| Document {
-                number: if self.key == KEY { row.key } else { number(&row, &self.key) },
-                modified_ms: row.modified.map(Timestamp::as_millisecond),
-                body: row.body,
-            });
+            let page = self.call(&self.query(window, page)).await?;
+            let documents = page.rows.into_iter().map(|row| self.document(row));
             Ok(Page { documents: documents.collect(), total: page.total })
+        })
+    }
+
+    fn fetch<'a>(&'a self, number: &'a str, since_s: i64) -> BoxFuture<'a, Result<Fetched, Failure>> {
+        Box::pin(async move {
+            let way = Method::find(&self.method).and_then(|method| Some((method, method.by_number?)));
+            let Some(way) = way else {
+                let text = format!(
+                    "WDT's page of {} promises no way to ask for one document by its number; read its window again instead",
+                    self.method
+                );
+                return Err(Failure::new(FailureKind::Configuration, text));
+            };
+            if let Some(row) = self.search(number, since_s, way, &self.params).await? {
+                return Ok(Fetched::Found(self.document(row)));
+            }
+            if self.params.is_empty() {
+                return Ok(Fetched::Absent);
+            }
+            // Without the scheme's criteria it may be there all the same, and a person wants to know why it is left out.
+            Ok(match self.search(number, since_s, way, &[]).await? {
+                Some(row) => Fetched::LeftOut(self.left_out(&row)),
+                None => Fetched::Absent,
+            })
         })
     }
 }

@@ -12,7 +12,8 @@ use crate::answer::FieldError;
 
 static BUILTIN: LazyLock<Catalogue> = LazyLock::new(|| {
     #[expect(clippy::expect_used, reason = "the table is part of the program and read by every test")]
-    Catalogue::parse(include_str!("catalogue.json")).expect("the built-in table is valid")
+    let rows = serde_json::from_str(include_str!("catalogue.json")).expect("the built-in table is valid");
+    Catalogue { rows }
 });
 
 const UNKNOWN_TEXT: &str =
@@ -22,8 +23,10 @@ const UNKNOWN_TEXT: &str =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// It will pass: repeat later, more slowly.
+    /// It will pass: repeat later.
     Transient,
+    /// A limit of calls is reached: send nothing for a while, then more slowly.
+    Throttled,
     /// The document has to change, or base data has to: put it aside, mend, replay.
     Data,
     /// The document is in another state than expected: read its status and continue from there.
@@ -71,23 +74,12 @@ pub struct Ruling {
     pub advice: String,
 }
 
-/// An extension that can't be used.
+/// A row that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CatalogueError {
-    /// Not the JSON of a list of rows.
-    #[error(
-        "error table: {reason}: write a JSON list of rows with class, advice and at least one of texts, fields, msg_codes"
-    )]
-    Invalid {
-        /// The parser's words.
-        reason: String,
-    },
-    /// A row that would fit everything, or has an empty text.
-    #[error("error table: row {row} has no condition or an empty one: give it texts, fields or msg_codes")]
-    Unconditional {
-        /// Position in the list, from 1.
-        row: usize,
-    },
+#[error("error table: row {row} has no condition or an empty one: give it a text, a field or a MsgCode")]
+pub struct Unconditional {
+    /// Position among the rows given, from 1.
+    pub row: usize,
 }
 
 /// The table. Text is judged before MsgCode, because one MsgCode stands for all documents of a call.
@@ -103,14 +95,16 @@ impl Catalogue {
         &BUILTIN
     }
 
-    /// The built-in table with the rows of `json` (a list of [`Row`]) in front, so that they win.
+    /// The built-in table with further rows in front, so that they win.
     ///
     /// # Errors
-    /// [`CatalogueError`] when `json` is no list of rows or a row has no condition.
-    pub fn extended(json: &str) -> Result<Self, CatalogueError> {
-        let mut catalogue = Self::parse(json)?;
-        catalogue.rows.extend_from_slice(&BUILTIN.rows);
-        Ok(catalogue)
+    /// [`Unconditional`] when a row has no condition and would fit everything.
+    pub fn extended(mut rows: Vec<Row>) -> Result<Self, Unconditional> {
+        if let Some(at) = rows.iter().position(|row| !row.is_conditional()) {
+            return Err(Unconditional { row: at + 1 });
+        }
+        rows.extend_from_slice(&BUILTIN.rows);
+        Ok(Self { rows })
     }
 
     /// All rows, in order.
@@ -144,15 +138,6 @@ impl Catalogue {
     #[must_use]
     pub fn row(&self, msg_code: Option<i64>, field: Option<&str>, message: &str) -> Option<(usize, &Row)> {
         self.rows.iter().enumerate().find(|(_, row)| row.fits(msg_code, field, message))
-    }
-
-    fn parse(json: &str) -> Result<Self, CatalogueError> {
-        let rows: Vec<Row> = serde_json::from_str(json)
-            .map_err(|error| CatalogueError::Invalid { reason: error.to_string() })?;
-        match rows.iter().position(|row| !row.is_conditional()) {
-            Some(at) => Err(CatalogueError::Unconditional { row: at + 1 }),
-            None => Ok(Self { rows }),
-        }
     }
 }
 

@@ -71,15 +71,21 @@ impl KingdeeError {
         }
     }
 
-    /// What to do about it, by the same classes as answers ([`Catalogue`]).
+    /// What to do about it, by the same classes as answers.
     #[must_use]
     pub fn class(&self) -> Class {
+        self.class_by(Catalogue::builtin())
+    }
+
+    /// [`class`](KingdeeError::class) with a table of one's own.
+    #[must_use]
+    pub fn class_by(&self, catalogue: &Catalogue) -> Class {
         let unclear = |write: bool| if write { Class::Unclear } else { Class::Transient };
         match self {
             Self::NotSent { .. } => Class::Transient,
             Self::Unknown { cause: UnknownCause::Status(500) | UnknownCause::ResponseError, write, text } => {
                 // A fault in our request or configuration will not pass by waiting.
-                match Catalogue::builtin().by_text(text).map(|ruling| ruling.class) {
+                match catalogue.by_text(text).map(|ruling| ruling.class) {
                     Some(Class::Config) => Class::Config,
                     _ => unclear(*write),
                 }
@@ -96,7 +102,7 @@ impl KingdeeError {
                 LoginClass::Transient => Class::Transient,
                 LoginClass::Success | LoginClass::SuccessWithWarning | LoginClass::Config => Class::Config,
             },
-            Self::Refused(answer) => Catalogue::builtin().rule(answer.msg_code, &answer.errors).class,
+            Self::Refused(answer) => catalogue.rule(answer.msg_code, &answer.errors).class,
             Self::Invalid { .. } => Class::Config,
         }
     }

@@ -16,7 +16,7 @@ mod session;
 pub mod sign;
 
 pub use answer::{Cell, Entity, FieldError, SaveAnswer};
-pub use catalogue::{Catalogue, Class, Ruling};
+pub use catalogue::{Catalogue, Class, Row, Ruling, Unconditional};
 pub use client::{KingdeeClient, Ready, SetupError};
 pub use clock::{Clock, SystemClock};
 pub use config::{Auth, ConfigError, KingdeeConfig};

@@ -123,6 +123,10 @@ impl LoadObserver for Erp {
     fn unclear(&self) {
         self.0.unclear();
     }
+
+    fn duplicated(&self) {
+        self.0.duplicate_found();
+    }
 }
 
 #[cfg(test)]

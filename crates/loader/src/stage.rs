@@ -7,13 +7,14 @@ use std::{
 
 use crate::{
     claims::{Claims, keys_of, rounds},
-    standing::{Moment, Unproven},
+    standing::Unproven,
 };
-use kingpost_connectors::TIMED_OUT;
+use kingpost_connectors::{DUPLICATE, TIMED_OUT};
 use kingpost_model::{
     Batch, BoxFuture, Failure, FailureKind, Load, Loaded, Outbox, Outcome, Stage, Standing, Target, Verdict,
     Work, decide,
 };
+use tracing::error;
 
 /// No round begins later than this after its batch, because 20 documents of one purchase order are 20 rounds, one after
 /// the other. With the longest round after it a batch stays well below the broker's patience with its consumer (30
@@ -29,6 +30,8 @@ const WAIT_AGAIN: Duration = Duration::from_secs(30);
 pub(crate) trait LoadObserver: Send + Sync {
     fn loaded(&self, loaded: &Loaded, standing: Standing);
     fn unclear(&self);
+    /// More than one document of one number was found.
+    fn duplicated(&self);
 }
 
 /// Loads the models of one scheme.
@@ -45,8 +48,9 @@ pub(crate) struct LoadStage {
 impl Stage for LoadStage {
     fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>> {
         Box::pin(async move {
-            let until = Instant::now() + self.patience;
-            self.unproven.learn(&batch.items, &batch.lease, self.settle, Moment::now());
+            let begun = self.unproven.now();
+            let until = begun.steady + self.patience;
+            self.unproven.learn(&batch.items, &batch.lease, self.settle, begun);
             let mut verdicts: Vec<Option<Verdict>> = batch.items.iter().map(|_| None).collect();
             let mut ended = None;
             for round in rounds(&batch.items) {
@@ -66,7 +70,7 @@ impl Stage for LoadStage {
     }
 
     fn may_be_in_flight(&self, work: &Work) -> bool {
-        self.unproven.holds(&work.key.number, Moment::now())
+        self.unproven.holds(&work.key.number, self.unproven.now())
     }
 }
 
@@ -83,12 +87,12 @@ impl LoadStage {
         let items: Vec<_> = round.iter().filter_map(|index| batch.items.get(*index)).collect();
         let _claim = self.claims.claim(items.iter().flat_map(|item| keys_of(item)).collect()).await;
         // Asked only now: the claim may have been waited for as long as another batch took.
-        if Instant::now() >= until {
+        let now = self.unproven.now();
+        if now.steady >= until {
             let text = "not tried: the batch took too long before its turn; it comes again";
             return Some(Failure::new(FailureKind::Unavailable, text).retry_after(Duration::ZERO));
         }
         // Judged only now: meanwhile the same key may have ended without evidence.
-        let now = Moment::now();
         let loads: Vec<Load> = items
             .iter()
             .map(|item| Load {
@@ -109,7 +113,7 @@ impl LoadStage {
                 }
                 Err(failure) => {
                     ended = ended.or_else(|| not_tried_after(&failure));
-                    self.failed(failure, load, item.work.attempt)
+                    self.failed(failure, &item.work)
                 }
             };
             if let Some(slot) = verdicts.get_mut(*index) {
@@ -119,11 +123,16 @@ impl LoadStage {
         ended
     }
 
-    fn failed(&self, mut failure: Failure, load: &Load, attempt: u32) -> Verdict {
+    fn failed(&self, mut failure: Failure, work: &Work) -> Verdict {
+        if failure.code.as_deref() == Some(DUPLICATE) {
+            self.observer.duplicated();
+            let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
+            error!(record.key = key, scheme, "the target has a document twice, its key is stopped: {text}");
+        }
         if failure.kind == FailureKind::Unclear {
             self.observer.unclear();
             if failure.in_flight {
-                self.unproven.unclear(&load.number, self.settle, Moment::now());
+                self.unproven.unclear(&work.key.number, self.settle, self.unproven.now());
             }
             // A short settle window needs no long tier, and a mere wait for it isn't counted, so it climbs none.
             let longest = if failure.in_flight { SHORT_SETTLE } else { WAIT_AGAIN };
@@ -132,7 +141,7 @@ impl LoadStage {
                 failure.retry_after = Some(short.min(longest));
             }
         }
-        decide(failure, attempt)
+        decide(failure, work.attempt)
     }
 }
 
@@ -151,5 +160,7 @@ fn not_tried_after(failure: &Failure) -> Option<Failure> {
     Some(next)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

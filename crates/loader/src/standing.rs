@@ -17,9 +17,10 @@ use kingpost_worker::now_ms;
 /// doesn't find is posted until the lease is as old as the settle window. Where none was redelivered the predecessor
 /// had settled all it was given (unsettled messages return to their place in front of the queue, because our queues
 /// have a delivery limit), and a look-up is enough.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Unproven {
     until: Mutex<Until>,
+    clock: fn() -> Moment,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +53,23 @@ impl Until {
     }
 }
 
+impl Default for Unproven {
+    fn default() -> Self {
+        Self::by(Moment::now)
+    }
+}
+
 impl Unproven {
+    /// Nothing is known yet; `clock` says what time it is.
+    pub(crate) fn by(clock: fn() -> Moment) -> Self {
+        Unproven { until: Mutex::default(), clock }
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Moment {
+        (self.clock)()
+    }
+
     fn until(&self) -> MutexGuard<'_, Until> {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }

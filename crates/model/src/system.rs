@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{BoxFuture, Failure, Lease, Window};
+use crate::{BoxFuture, Failure, FailureKind, Lease, Window};
 
 /// One document as the source sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,17 @@ pub struct Page {
     pub total: Option<u64>,
 }
 
+/// What a source has under one number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The document as it is now.
+    Found(Document),
+    /// It is there, but not among what is read, for the reason given.
+    LeftOut(String),
+    /// There is none.
+    Absent,
+}
+
 /// A system that documents are read from.
 pub trait Source: Send + Sync {
     /// Documents per page.
@@ -35,6 +46,17 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// A [`Failure`] of the whole page; it never returns part of a page as a page.
     fn page(&self, window: Window, page: u32) -> BoxFuture<'_, Result<Page, Failure>>;
+
+    /// Reads one document by its number, as it is now. It was last changed at or after `since_s`, in seconds since the
+    /// epoch, which saves a source that searches by time from searching all of it.
+    ///
+    /// # Errors
+    /// A [`Failure`] when the source doesn't answer, or can't be asked for one document; that is never taken for an
+    /// absent one.
+    fn fetch<'a>(&'a self, _number: &'a str, _since_s: i64) -> BoxFuture<'a, Result<Fetched, Failure>> {
+        let text = "this source can't be asked for one document by its number; read its window again instead";
+        Box::pin(std::future::ready(Err(Failure::new(FailureKind::Configuration, text))))
+    }
 }
 
 /// What is known about a document before it is posted.

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use kingpost_broker::ConnectError;
+use kingpost_broker::{ConnectError, CustodyError};
 use kingpost_settings::Exit;
 
 use crate::terminal::plain;
@@ -101,6 +101,17 @@ impl From<ConnectError> for Stop {
                     "{text}\nremedy: start RabbitMQ, or correct the host and port in AMQP_URL; then try again"
                 ),
             },
+        }
+    }
+}
+
+impl From<CustodyError> for Stop {
+    fn from(error: CustodyError) -> Self {
+        match error {
+            CustodyError::Connect(error) => error.into(),
+            CustodyError::Taken { .. } | CustodyError::Missing(_) | CustodyError::Lost { .. } => {
+                Stop::failed(error.to_string())
+            }
         }
     }
 }

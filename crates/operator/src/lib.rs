@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod act;
 mod clock;
 mod commands;
 mod ending;
 mod json;
+mod replay;
 mod session;
 mod terminal;
 

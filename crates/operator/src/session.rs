@@ -19,6 +19,9 @@ const CONNECT: Duration = Duration::from_secs(8);
 /// The same for one question.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// Program and version, as in the headers of messages and in the broker's list of connections.
+pub(crate) const WORKER: &str = concat!("kingpost/", env!("CARGO_PKG_VERSION"));
+
 pub(crate) struct Session {
     pub(crate) environment: Environment,
     /// Milliseconds since the epoch, the same through the whole command.
@@ -57,15 +60,19 @@ impl Session {
         }
     }
 
-    /// A connection to the broker that only looks.
-    pub(crate) async fn inspector(&self, settings: CommonSettings) -> Result<Inspector, Stop> {
-        let url = settings.amqp_url;
+    /// How the broker is reached.
+    pub(crate) fn broker(&self, settings: &CommonSettings) -> BrokerConfig {
+        let url = settings.amqp_url.clone();
         let source = move || url.current().map_err(|problem| problem.to_string());
-        let mut config =
-            BrokerConfig::new(Arc::new(source), format!("kingpost/{}", env!("CARGO_PKG_VERSION")));
-        config.ca_file = settings.amqp_ca_file;
+        let mut config = BrokerConfig::new(Arc::new(source), WORKER);
+        config.ca_file.clone_from(&settings.amqp_ca_file);
         config.connect_timeout = CONNECT;
         config.confirm_timeout = ANSWER;
-        Ok(Inspector::open(&config).await?)
+        config
+    }
+
+    /// A connection to the broker that only looks.
+    pub(crate) async fn inspector(&self, settings: CommonSettings) -> Result<Inspector, Stop> {
+        Ok(Inspector::open(&self.broker(&settings)).await?)
     }
 }

@@ -1,5 +1,7 @@
 //! Text for a terminal of any width.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use comfy_table::{ContentArrangement, LineStyle, Table, presets::ASCII_NO_BORDERS};
 
 /// Columns where there is no terminal to ask, such as in a pipe.
@@ -28,9 +30,36 @@ pub(crate) fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// Asks on standard error and reads a line; nothing where nobody sits at a terminal.
+pub(crate) fn ask(question: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let mut stderr = std::io::stderr();
+    let _ = stderr.write_all(plain(question).as_bytes()).and_then(|()| stderr.flush());
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok()?;
+    Some(line.trim().to_owned())
+}
+
 /// Text from elsewhere without what would steer the terminal; line ends stay.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// A line cut to so many columns, of which a Chinese character takes two.
+pub(crate) fn cut(line: &str, width: u16) -> String {
+    let columns = |c: char| if c >= '\u{1100}' { 2 } else { 1 };
+    let width = usize::from(width);
+    if line.chars().map(columns).sum::<usize>() <= width {
+        return line.to_owned();
+    }
+    let mut used = 2;
+    let kept = line.chars().take_while(|c| {
+        used += columns(*c);
+        used <= width
+    });
+    kept.collect::<String>() + "…"
 }
 
 /// `1 letter`, `2 letters`.

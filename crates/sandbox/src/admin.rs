@@ -177,11 +177,15 @@ fn faults(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
             let ids = ids.map_err(|reason| (400, reason))?.into_iter().map(Json::from).collect();
             Ok(Reply::json(Json::object([("ids", Json::Array(ids))])))
         }
-        ("DELETE", []) => Ok(Reply::json(Json::object([("cleared", faults.clear(None).into())]))),
-        ("DELETE", [id]) => match id.parse().ok().map(|id| faults.clear(Some(id))) {
-            Some(1) => Ok(Reply::json(Json::object([("cleared", 1_i64.into())]))),
-            _ => Err((404, format!("no fault {id}"))),
-        },
+        ("DELETE", [] | [_]) => {
+            let id = rest.first().map(|id| id.parse::<u64>().unwrap_or(0));
+            let cleared = faults.clear(id);
+            shared.cleared.notify_waiters();
+            match id {
+                Some(id) if cleared == 0 => Err((404, format!("no fault {id}"))),
+                _ => Ok(Reply::json(Json::object([("cleared", cleared.into())]))),
+            }
+        }
         (method, _) => Err((405, format!("faults take GET, POST and DELETE, not {method}"))),
     }
 }

@@ -69,6 +69,9 @@ pub struct Options {
     /// Wait so long between Kingdee's uniqueness check and its insert
     #[arg(long, value_name = "MS", default_value_t = 0, help_heading = "Behaviour")]
     pub check_gap: u64,
+    /// Take a number that another document has, as an account set without the rule 编码唯一
+    #[arg(long, help_heading = "Behaviour")]
+    pub repeated_numbers: bool,
     /// Let a login end the other sessions of its user
     #[arg(long, help_heading = "Behaviour")]
     pub kick_sessions: bool,

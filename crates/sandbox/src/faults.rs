@@ -28,14 +28,30 @@ pub(crate) enum Action {
     },
     /// Never answer; the connection stays open until the client leaves it.
     Hang { when: When },
-    /// That status code with an HTML page.
-    Status { code: u16, when: When },
-    /// Do the work, send half of the answer, close.
-    HalfBody,
+    /// Wait until the rule is cleared, then go on.
+    Hold { when: When },
+    /// That status code with an HTML page, with `Retry-After` in seconds or a `Location` where given.
+    Status {
+        code: u16,
+        when: When,
+        #[serde(default)]
+        retry_after: Option<u64>,
+        #[serde(default)]
+        location: Option<String>,
+    },
+    /// Do the work, send half of the answer, close; `reset` sends a TCP reset.
+    HalfBody {
+        #[serde(default)]
+        reset: bool,
+    },
     /// Do the work, send a content-length that is too short.
     WrongLength,
     /// Do the work, answer text that is no JSON.
     InvalidJson,
+    /// Do the work, answer so many MiB of blanks in a small gzip body.
+    GzipBomb { mib: u32 },
+    /// Do the work, send header lines until the client leaves.
+    EndlessHead,
     /// HTTP 200 with `response_error:` and a server exception.
     ResponseError {
         when: When,
@@ -54,10 +70,19 @@ pub(crate) enum Action {
     LoginPage,
     /// Do the work, send the answer in small pieces over that time.
     SlowAnswer { ms: u64 },
-    /// Close the connection at once and do the work that much later.
-    Zombie { ms: u64 },
+    /// Close the connection at once and do the work that much later, or once the rule is cleared.
+    Zombie {
+        #[serde(default)]
+        ms: Option<u64>,
+    },
     /// Sleep between Kingdee's uniqueness check and its insert.
     CheckGap { ms: u64 },
+    /// Save all documents of a call or none; an answer to none names only those that are refused.
+    AllOrNothing,
+    /// Do the work, answer with every `DIndex` off by that much.
+    WrongIndex { add: i64 },
+    /// Answer a query without any row, as a replica does that lags behind.
+    Blind,
     /// WDT's per-minute limit, status 100.
     RateLimit,
     /// TOP's ban, code 7, with its seconds; `classic` answers under `error_response`, `hold` refuses whatever
@@ -85,9 +110,12 @@ impl Action {
             Action::Drop { .. } => "drop",
             Action::Hang { .. } => "hang",
             Action::Status { .. } => "status",
-            Action::HalfBody => "half_body",
+            Action::Hold { .. } => "hold",
+            Action::HalfBody { .. } => "half_body",
             Action::WrongLength => "wrong_length",
             Action::InvalidJson => "invalid_json",
+            Action::GzipBomb { .. } => "gzip_bomb",
+            Action::EndlessHead => "endless_head",
             Action::ResponseError { .. } => "response_error",
             Action::SessionLost => "session_lost",
             Action::Conflict => "conflict",
@@ -97,6 +125,9 @@ impl Action {
             Action::SlowAnswer { .. } => "slow_answer",
             Action::Zombie { .. } => "zombie",
             Action::CheckGap { .. } => "check_gap",
+            Action::AllOrNothing => "all_or_nothing",
+            Action::WrongIndex { .. } => "wrong_index",
+            Action::Blind => "blind",
             Action::RateLimit => "rate_limit",
             Action::Ban { .. } => "ban",
             Action::IspError => "isp_error",
@@ -137,6 +168,14 @@ fn one() -> u64 {
 
 fn once() -> Option<u64> {
     Some(1)
+}
+
+/// A fault that strikes a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Strike {
+    pub(crate) action: Action,
+    /// The rule that it comes from.
+    pub(crate) rule: u64,
 }
 
 /// A rule at work.
@@ -188,8 +227,15 @@ impl Faults {
     }
 
     /// The action that a request meets: of the first rule that matches and is due.
-    pub(crate) fn take(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Action> {
-        self.armed.iter_mut().find_map(|armed| armed.strike(system, operation, keys))
+    pub(crate) fn take(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Strike> {
+        let mut armed = self.armed.iter_mut();
+        armed
+            .find_map(|armed| Some(Strike { action: armed.strike(system, operation, keys)?, rule: armed.id }))
+    }
+
+    /// Whether a rule is still there, spent or not.
+    pub(crate) fn is_armed(&self, id: u64) -> bool {
+        self.armed.iter().any(|armed| armed.id == id)
     }
 }
 
@@ -239,6 +285,10 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
+    fn take(faults: &mut Faults) -> Option<Action> {
+        faults.take(System::Wdt, "x", &[]).map(|strike| strike.action)
+    }
+
     #[test]
     fn a_rule_strikes_what_it_names_and_only_as_often() {
         let mut faults = Faults::default();
@@ -258,19 +308,19 @@ mod tests {
     fn a_ban_that_holds_refuses_until_its_seconds_are_over() {
         let mut faults = Faults::default();
         faults.arm(rule(r#"{"action":{"kind":"ban","seconds":3600,"hold":true}}"#)).unwrap();
-        let first = faults.take(System::Wdt, "x", &[]);
+        let first = take(&mut faults);
         assert_eq!(first, Some(Action::Ban { seconds: 3600, classic: false, hold: true }));
-        let Some(Action::Ban { seconds, .. }) = faults.take(System::Wdt, "x", &[]) else { panic!("no ban") };
+        let Some(Action::Ban { seconds, .. }) = take(&mut faults) else { panic!("no ban") };
         assert!((3500..=3600).contains(&seconds), "{seconds}");
         faults.armed[0].until = Instant::now().checked_sub(Duration::from_millis(1));
-        assert_eq!(faults.take(System::Wdt, "x", &[]), None);
+        assert_eq!(take(&mut faults), None);
     }
 
     #[test]
     fn null_counts_for_ever_and_unknown_members_are_refused() {
         let mut faults = Faults::default();
         faults.arm(rule(r#"{"count":null,"action":{"kind":"half_body"}}"#)).unwrap();
-        assert!((0..50).all(|_| faults.take(System::Wdt, "x", &[]) == Some(Action::HalfBody)));
+        assert!((0..50).all(|_| take(&mut faults) == Some(Action::HalfBody { reset: false })));
         assert_eq!(faults.clear(None), 1);
         assert!(serde_json::from_str::<Rule>(r#"{"cuont":1,"action":{"kind":"half_body"}}"#).is_err());
         assert!(serde_json::from_str::<Rule>(r#"{"action":{"kind":"drop","when":"later"}}"#).is_err());

@@ -79,12 +79,14 @@ pub(crate) enum Manner {
     Whole,
     /// Close without a byte; with a TCP reset when asked.
     Drop { reset: bool },
-    /// Say the full length, send half, close.
-    Half,
+    /// Say the full length, send half, close; with a TCP reset when asked.
+    Half { reset: bool },
     /// Say a length that is a tenth too short.
     WrongLength,
     /// Send in small pieces over that time.
     Drip { over: Duration },
+    /// Send header lines until the client goes away.
+    EndlessHead,
     /// Keep silent until the client goes away.
     Silence,
 }
@@ -166,9 +168,18 @@ impl Connection {
                     self.stream.set_zero_linger()?;
                 }
             }
-            Manner::Half => {
+            Manner::Half { reset } => {
                 self.stream.write_all(&head(reply, length)).await?;
                 self.stream.write_all(&reply.body[..length / 2]).await?;
+                if reset {
+                    self.stream.set_zero_linger()?;
+                }
+            }
+            Manner::EndlessHead => {
+                self.stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;
+                loop {
+                    self.stream.write_all(b"x-filler: more and more\r\n").await?;
+                }
             }
             Manner::WrongLength => {
                 self.stream.write_all(&head(reply, length)).await?;
@@ -186,7 +197,7 @@ impl Connection {
             }
             Manner::Silence => self.wait_until_gone().await,
         }
-        if manner != (Manner::Drop { reset: true }) {
+        if !matches!(manner, Manner::Drop { reset: true } | Manner::Half { reset: true }) {
             self.stream.shutdown().await?;
         }
         Ok(false)
@@ -295,7 +306,9 @@ fn head(reply: &Reply, length: usize) -> Vec<u8> {
         400 => "Bad Request",
         401 => "Unauthorized",
         404 => "Not Found",
+        302 => "Found",
         405 => "Method Not Allowed",
+        429 => "Too Many Requests",
         500 => "Internal Server Error",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

@@ -62,6 +62,22 @@ impl Json {
         }
     }
 
+    /// Adds to every member of that name that is a whole number, however deep it lies.
+    pub(crate) fn shift(&mut self, key: &str, add: i64) {
+        match self {
+            Json::Array(items) => items.iter_mut().for_each(|item| item.shift(key, add)),
+            Json::Object(pairs) => {
+                for (name, value) in pairs {
+                    match value.integer().filter(|_| name == key) {
+                        Some(number) => *value = number.saturating_add(add).into(),
+                        None => value.shift(key, add),
+                    }
+                }
+            }
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Text(_) => {}
+        }
+    }
+
     /// A scalar as text: text itself, digits of a number, `true`/`false`; nothing for null, arrays, objects.
     pub(crate) fn scalar(&self) -> Option<String> {
         match self {

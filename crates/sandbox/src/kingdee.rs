@@ -24,6 +24,15 @@ use crate::http::{Reply, Request};
 use crate::server::{Shared, locked};
 use answer::Problem;
 
+/// How a fault bends a save.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bend {
+    /// The pause between the uniqueness check and the insert.
+    pub(crate) check_gap: Duration,
+    /// Save all documents of a call or none.
+    pub(crate) all_or_nothing: bool,
+}
+
 /// What a call came to: the answer, and a few words for the ledger.
 pub(crate) struct Outcome {
     pub(crate) reply: Reply,
@@ -36,8 +45,8 @@ impl Outcome {
     }
 }
 
-/// Authenticates and runs one call. `gap` is the pause between the uniqueness check and the insert.
-pub(crate) async fn run(shared: &Shared, request: &Request, call: &Call, id: u64, gap: Duration) -> Outcome {
+/// Authenticates and runs one call.
+pub(crate) async fn run(shared: &Shared, request: &Request, call: &Call, id: u64, bend: Bend) -> Outcome {
     if call.service == "AuthService" {
         return locked(&shared.sessions).authenticate(&shared.options, request, call);
     }
@@ -50,9 +59,9 @@ pub(crate) async fn run(shared: &Shared, request: &Request, call: &Call, id: u64
         return Outcome { reply, note: format!("unreadable body: {reason}") };
     }
     match call.operation.to_ascii_lowercase().as_str() {
-        "save" => save::run(shared, call, id, gap, save::Shape::One).await,
-        "draft" => save::run(shared, call, id, gap, save::Shape::Draft).await,
-        "batchsave" => save::run(shared, call, id, gap, save::Shape::Many).await,
+        "save" => save::run(shared, call, id, bend, save::Shape::One).await,
+        "draft" => save::run(shared, call, id, bend, save::Shape::Draft).await,
+        "batchsave" => save::run(shared, call, id, bend, save::Shape::Many).await,
         "submit" | "audit" | "unaudit" | "cancelassign" | "delete" => steps::run(shared, call, id),
         "executebillquery" => query::run(&locked(&shared.kingdee), call, query::Rows::Arrays),
         "billquery" => query::run(&locked(&shared.kingdee), call, query::Rows::Objects),

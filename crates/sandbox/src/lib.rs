@@ -5,6 +5,7 @@ mod admin;
 mod beijing;
 mod cli;
 mod faults;
+mod gzip;
 mod http;
 mod json;
 mod kingdee;

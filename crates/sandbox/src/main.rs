@@ -7,6 +7,10 @@ use kingpost_sandbox::{Options, Sandbox};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let sandbox = Sandbox::start(Options::parse()).await?;
-    println!("kingpost-sandbox listening on {}", sandbox.url());
-    sandbox.run_until_signalled().await
+    let line = format!("kingpost-sandbox listening on {}", sandbox.url());
+    let signalled = sandbox.run_until_signalled()?;
+    // Whoever reads this line may send a signal at once.
+    println!("{line}");
+    signalled.await;
+    Ok(())
 }

@@ -11,14 +11,17 @@ use anyhow::Context;
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::admin;
 use crate::cli::Options;
-use crate::faults::{Action, Faults, When};
+use crate::faults::{Action, Faults, Strike, When};
+use crate::gzip;
 use crate::http::{Connection, Manner, Reply, Request};
-use crate::kingdee::{self, Sessions, Store, answer::Problem};
+use crate::json::Json;
+use crate::kingdee::{self, Bend, Sessions, Store, answer::Problem};
 use crate::ledger::{Ledger, System};
 use crate::orders::{Book, Plan};
 use crate::wdt::{self, Transport, answer::Refusal};
@@ -78,18 +81,20 @@ impl Sandbox {
         format!("http://{}", self.address)
     }
 
-    /// Serves until SIGINT or SIGTERM.
+    /// Serves until SIGINT or SIGTERM. Both are caught from the call on, not only from the first poll.
     ///
     /// # Errors
     /// The signal handlers can't be installed.
-    pub async fn run_until_signalled(self) -> anyhow::Result<()> {
+    pub fn run_until_signalled(self) -> anyhow::Result<impl Future<Output = ()>> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        Ok(())
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            drop(self);
+        })
     }
 }
 
@@ -108,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) faults: Mutex<Faults>,
+    /// Told whenever rules are cleared.
+    pub(crate) cleared: Notify,
     /// Seconds that the fake servers' clocks are ahead of ours.
     pub(crate) skew: AtomicI64,
 }
@@ -124,6 +131,7 @@ impl Shared {
             sessions: Mutex::default(),
             ledger: Mutex::default(),
             faults: Mutex::default(),
+            cleared: Notify::new(),
             skew: AtomicI64::new(0),
             options,
         }
@@ -132,6 +140,21 @@ impl Shared {
     /// The epoch second on the fake servers' clocks.
     pub(crate) fn now(&self) -> i64 {
         Timestamp::now().as_second().saturating_add(self.skew.load(Ordering::Relaxed))
+    }
+
+    /// Waits until a rule is cleared.
+    async fn until_cleared(&self, rule: u64) {
+        let cleared = self.cleared.notified();
+        tokio::pin!(cleared);
+        loop {
+            // Registered before the look, so that no clearing falls between.
+            cleared.as_mut().enable();
+            if !locked(&self.faults).is_armed(rule) {
+                return;
+            }
+            cleared.as_mut().await;
+            cleared.set(self.cleared.notified());
+        }
     }
 }
 
@@ -206,9 +229,9 @@ async fn answer(
     let fault = locked(&shared.faults).take(system, &operation, &keys);
     let job = Arc::new(Job { request, call, id });
     let sent = match &fault {
-        Some(action) => {
-            locked(&shared.ledger).fault(id, action.kind());
-            perform_with(shared, &job, action).await
+        Some(strike) => {
+            locked(&shared.ledger).fault(id, strike.action.kind());
+            perform_with(shared, &job, strike).await
         }
         None => honest(perform(shared, &job, Twist::default()).await),
     };
@@ -230,7 +253,7 @@ fn kingdee_keys(shared: &Shared, call: &kingdee::Call) -> Vec<String> {
 /// How a fault bends the work itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct Twist {
-    check_gap: Duration,
+    save: Bend,
     add_total: i64,
 }
 
@@ -248,8 +271,9 @@ async fn perform(shared: &Shared, job: &Job, twist: Twist) -> Reply {
         }
         Call::Kingdee(call) => {
             sleep(Duration::from_millis(shared.options.kingdee_latency)).await;
-            let gap = twist.check_gap.max(Duration::from_millis(shared.options.check_gap));
-            let outcome = kingdee::run(shared, &job.request, call, job.id, gap).await;
+            let check_gap = twist.save.check_gap.max(Duration::from_millis(shared.options.check_gap));
+            let bend = Bend { check_gap, ..twist.save };
+            let outcome = kingdee::run(shared, &job.request, call, job.id, bend).await;
             (outcome.reply, outcome.note)
         }
     };
@@ -258,16 +282,20 @@ async fn perform(shared: &Shared, job: &Job, twist: Twist) -> Reply {
 }
 
 /// Lets a fault strike: before the work, instead of it, in it, or after it.
-async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, action: &Action) -> Sent {
+async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, strike: &Strike) -> Sent {
     let before = |when: When| when == When::Before;
-    match action {
+    match &strike.action {
         Action::Delay { ms, when } if before(*when) => {
             sleep(Duration::from_millis(*ms)).await;
             honest(perform(shared, job, Twist::default()).await)
         }
         Action::Drop { when, reset } if before(*when) => silent(Manner::Drop { reset: *reset }),
         Action::Hang { when } if before(*when) => silent(Manner::Silence),
-        Action::Status { code, when } if before(*when) => spoiled(error_page(*code), Manner::Whole),
+        Action::Hold { when } if before(*when) => {
+            shared.until_cleared(strike.rule).await;
+            honest(perform(shared, job, Twist::default()).await)
+        }
+        action @ Action::Status { when, .. } if before(*when) => spoiled(status(action), Manner::Whole),
         Action::ResponseError { when, message } if before(*when) => {
             spoiled(exception(message.as_deref()), Manner::Whole)
         }
@@ -285,9 +313,12 @@ async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, action: &Action) -> 
         }
         Action::LoginPage => spoiled(kingdee::answer::login_page(), Manner::Whole),
         Action::Zombie { ms } => {
-            let (shared, job, ms) = (Arc::clone(shared), Arc::clone(job), *ms);
+            let (shared, job, ms, rule) = (Arc::clone(shared), Arc::clone(job), *ms, strike.rule);
             tokio::spawn(async move {
-                sleep(Duration::from_millis(ms)).await;
+                match ms {
+                    Some(ms) => sleep(Duration::from_millis(ms)).await,
+                    None => shared.until_cleared(rule).await,
+                }
                 perform(&shared, &job, Twist::default()).await;
             });
             silent(Manner::Drop { reset: false })
@@ -298,14 +329,21 @@ async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, action: &Action) -> 
         Action::WdtError { status, message } => {
             denied(shared, job, &Refusal::status(*status, message.as_str()), false)
         }
-        _ => perform_then(shared, job, action).await,
+        _ => perform_then(shared, job, strike).await,
     }
 }
 
 /// The faults that strike while or after the work is done.
-async fn perform_then(shared: &Shared, job: &Job, action: &Action) -> Sent {
+async fn perform_then(shared: &Shared, job: &Job, strike: &Strike) -> Sent {
+    let action = &strike.action;
     let twist = match action {
-        Action::CheckGap { ms } => Twist { check_gap: Duration::from_millis(*ms), ..Twist::default() },
+        Action::CheckGap { ms } => {
+            let save = Bend { check_gap: Duration::from_millis(*ms), ..Bend::default() };
+            Twist { save, ..Twist::default() }
+        }
+        Action::AllOrNothing => {
+            Twist { save: Bend { all_or_nothing: true, ..Bend::default() }, ..Twist::default() }
+        }
         Action::WrongTotal { add } => Twist { add_total: *add, ..Twist::default() },
         _ => Twist::default(),
     };
@@ -317,9 +355,17 @@ async fn perform_then(shared: &Shared, job: &Job, action: &Action) -> Sent {
         }
         Action::Drop { reset, .. } => silent(Manner::Drop { reset: *reset }),
         Action::Hang { .. } => silent(Manner::Silence),
-        Action::Status { code, .. } => spoiled(error_page(*code), Manner::Whole),
+        Action::Hold { .. } => {
+            shared.until_cleared(strike.rule).await;
+            honest(reply)
+        }
+        Action::Status { .. } => spoiled(status(action), Manner::Whole),
         Action::ResponseError { message, .. } => spoiled(exception(message.as_deref()), Manner::Whole),
-        Action::HalfBody => spoiled(reply, Manner::Half),
+        Action::HalfBody { reset } => spoiled(reply, Manner::Half { reset: *reset }),
+        Action::EndlessHead => spoiled(reply, Manner::EndlessHead),
+        Action::GzipBomb { mib } => spoiled(bomb(*mib), Manner::Whole),
+        Action::WrongIndex { add } => spoiled(with_index_off(reply, *add), Manner::Whole),
+        Action::Blind => spoiled(Reply::json("[]"), Manner::Whole),
         Action::WrongLength => spoiled(reply, Manner::WrongLength),
         Action::InvalidJson => {
             let mut broken = reply;
@@ -364,6 +410,32 @@ fn denied(shared: &Shared, job: &Job, refusal: &Refusal, classic: bool) -> Sent 
         Call::Wdt(call) => honest(refusal.reply(call.transport, job.id)),
         Call::Kingdee(_) => spoiled(error_page(500), Manner::Whole),
     }
+}
+
+/// The page of a status, with the headers that the action asks for.
+fn status(action: &Action) -> Reply {
+    let Action::Status { code, retry_after, location, .. } = action else { return error_page(500) };
+    let mut page = error_page(*code);
+    let headers = [("retry-after", retry_after.map(|s| s.to_string())), ("location", location.clone())];
+    page.headers.extend(headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    page
+}
+
+fn bomb(mib: u32) -> Reply {
+    let mut reply = Reply::json("");
+    reply.headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
+    reply.body = gzip::blanks(mib);
+    reply
+}
+
+/// The same answer with every `DIndex` off by that much.
+fn with_index_off(mut reply: Reply, add: i64) -> Reply {
+    let read = std::str::from_utf8(&reply.body).ok().and_then(|text| Json::parse(text).ok());
+    if let Some(mut body) = read {
+        body.shift("DIndex", add);
+        reply.body = body.to_string().into_bytes();
+    }
+    reply
 }
 
 fn exception(message: Option<&str>) -> Reply {

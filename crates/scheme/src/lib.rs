@@ -13,6 +13,7 @@ mod section;
 mod source;
 mod table;
 mod target;
+mod texts;
 mod wdt;
 mod yaml;
 
@@ -21,5 +22,6 @@ pub use kingpost_mapping::spec::Position;
 pub use load::{load_dir, load_file};
 pub use problem::{Problem, Problems};
 pub use scheme::{
-    BatchSpec, Finish, SaveOption, Scheme, SourceSpec, SourceSystem, TargetSpec, TargetSystem, WindowSpec,
+    BatchSpec, Finish, SaveOption, Scheme, SourceSpec, SourceSystem, TargetSpec, TargetSystem, TargetText,
+    TextKind, WindowSpec,
 };

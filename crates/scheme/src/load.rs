@@ -105,7 +105,7 @@ fn scheme(tree: &Tree, file: &Path, findings: &mut Findings) -> Option<Scheme> {
         None => Source::default(),
     };
     let target = match section.need("target", "target: { system: kingdee, … }", findings) {
-        Some(tree) => target::read(tree, source.shape.as_ref(), findings),
+        Some(tree) => target::read(tree, file, source.shape.as_ref(), findings),
         None => Target::default(),
     };
     let (spec, whole) = spec(&section, file, source.shape, &target, findings);

@@ -118,6 +118,44 @@ pub struct TargetSpec {
     pub write_key: Option<String>,
     /// Over how many queues loading is spread.
     pub shards: u32,
+    /// What texts of the target's refusals mean, before what is built in; the first that fits counts.
+    pub texts: Vec<TargetText>,
+}
+
+/// What one text of a target's refusals means. All conditions that are given have to hold, and one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetText {
+    /// Words of the message; `…` separates those with others between them.
+    pub text: Option<String>,
+    /// The field that the refusal names (`FieldName`).
+    pub field: Option<String>,
+    /// The code of the whole answer (`MsgCode`).
+    pub msg_code: Option<u16>,
+    /// What it means.
+    pub kind: TextKind,
+    /// What whoever is told of it should do.
+    pub advice: String,
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TextKind {
+    /// The document is at fault.
+    Refused,
+    /// Base data is missing, closed or not approved.
+    BaseData,
+    /// It passes.
+    Transient,
+    /// A limit of calls is reached.
+    Throttled,
+    /// Credentials, permissions or the scheme are wrong, whatever the document.
+    Configuration,
+    /// It may have been carried out.
+    Unclear,
+    /// The number is taken.
+    Duplicate,
+    /// The document is in another state than expected.
+    State,
 }
 
 /// How documents are gathered into one call.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 use kingpost_mapping::spec::{Position, Table};
@@ -25,18 +25,10 @@ pub(crate) fn read(tree: &Tree, scheme: &Path, findings: &mut Findings) -> (BTre
             whole = false;
             continue;
         };
-        let path = Path::new(&written);
-        if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-            let what = format!("`{written}` leads out of the folder of the schemes");
-            findings.note(
-                entry.value.at,
-                what,
-                "put the table beside the scheme and write its relative path",
-            );
+        let Some(file) = beside(scheme, &written, "table", entry.value.at, findings) else {
             whole = false;
             continue;
-        }
-        let file = scheme.parent().unwrap_or(Path::new("")).join(path);
+        };
         match fs::read(&file) {
             Ok(bytes) => {
                 let (table, problems) = parse(&file, &bytes);
@@ -54,6 +46,23 @@ pub(crate) fn read(tree: &Tree, scheme: &Path, findings: &mut Findings) -> (BTre
         }
     }
     (tables, whole)
+}
+
+/// The path of a file that a scheme names, if it lies beside the scheme or below.
+pub(crate) fn beside(
+    scheme: &Path,
+    written: &str,
+    noun: &str,
+    at: Position,
+    findings: &mut Findings,
+) -> Option<PathBuf> {
+    let path = Path::new(written);
+    if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Some(scheme.parent().unwrap_or(Path::new("")).join(path));
+    }
+    let what = format!("`{written}` leads out of the folder of the schemes");
+    findings.note(at, what, format!("put the {noun} beside the scheme and write its relative path"));
+    None
 }
 
 /// Reads a CSV file: a header row, the key in the first column, every key once.
@@ -143,7 +152,8 @@ fn read_row(
     }
 }
 
-fn at(position: Option<&csv::Position>) -> Position {
+/// The place of a record in its file.
+pub(crate) fn at(position: Option<&csv::Position>) -> Position {
     let line = position.map_or(0, csv::Position::line);
     Position { line: u32::try_from(line).unwrap_or(u32::MAX), column: 1 }
 }

@@ -1,5 +1,6 @@
 //! The `target` of a scheme.
 
+use std::path::Path;
 use std::time::Duration;
 
 use kingpost_mapping::spec::{Position, Shape, Text};
@@ -10,6 +11,7 @@ use crate::problem::Findings;
 use crate::scheme::{BatchSpec, Finish, TargetSpec, TargetSystem};
 use crate::section::{Section, duration, text, whole, word};
 use crate::source::undeclared;
+use crate::texts;
 use crate::yaml::Tree;
 
 /// What the rest of the scheme needs of its target.
@@ -24,8 +26,8 @@ pub(crate) struct Target {
     pub(crate) notes: Vec<String>,
 }
 
-const KEYS: [&str; 9] =
-    ["system", "form", "finish", "options", "batch", "settle", "key", "write_key", "shards"];
+const KEYS: [&str; 10] =
+    ["system", "form", "finish", "options", "batch", "settle", "key", "write_key", "shards", "texts"];
 const FINISHES: [(&str, Finish); 3] =
     [("save", Finish::Save), ("submit", Finish::Submit), ("audit", Finish::Audit)];
 
@@ -35,7 +37,8 @@ const NUMBER: &str = "FBillNo";
 /// An unclear write is looked up seven times over 49 minutes and then dead-lettered, so the window has to end before.
 const SETTLE_MAX: Duration = Duration::from_secs(40 * 60);
 
-pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) -> Target {
+/// Reads `target`; the file of its texts stands relative to the scheme file.
+pub(crate) fn read(tree: &Tree, file: &Path, shape: Option<&Shape>, findings: &mut Findings) -> Target {
     let mut target = Target::default();
     let Some(section) = Section::open(tree, "target", &KEYS, findings) else { return target };
     let system = section.need("system", "system: kingdee", findings);
@@ -57,6 +60,8 @@ pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) 
         .or("write_key", None, findings, |tree, _, findings| write_key(tree, shape, findings).map(Some));
     let shards =
         section.or("shards", 1, findings, |tree, name, findings| whole(tree, name, 1..=64, findings));
+    let texts = section
+        .or("texts", Vec::new(), findings, |tree, name, findings| texts::read(tree, name, file, findings));
     target.spec = (|| {
         let write_key = write_key?;
         target.write_key = write_key.as_ref().map(|(at, name)| rule(*at, name));
@@ -70,6 +75,7 @@ pub(crate) fn read(tree: &Tree, shape: Option<&Shape>, findings: &mut Findings) 
             key: target.key.clone()?.1,
             write_key: write_key.map(|(_, name)| name),
             shards: shards?,
+            texts: texts?,
         })
     })();
     target

@@ -34,6 +34,11 @@ impl Environment {
         }
     }
 
+    /// The command line of the editor that the user prefers: `VISUAL`, then `EDITOR`.
+    pub fn editor(&self) -> Option<String> {
+        ["VISUAL", "EDITOR"].iter().find_map(|name| self.get(name)).and_then(Result::ok).map(str::to_owned)
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
     }

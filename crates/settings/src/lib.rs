@@ -3,6 +3,8 @@
 
 mod address;
 mod amqp;
+#[cfg(kingpost_bugs)]
+mod bug;
 mod environment;
 mod exit;
 mod kingdee;
@@ -15,6 +17,8 @@ mod warning;
 mod wdt;
 
 pub use amqp::AmqpUrl;
+#[cfg(kingpost_bugs)]
+pub use bug::{BUGS, bug};
 pub use environment::Environment;
 pub use exit::Exit;
 pub use kingdee::{KingdeeAuth, KingdeeSettings, kingdee};

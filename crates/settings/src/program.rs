@@ -84,6 +84,8 @@ pub struct OperatorSettings {
     pub common: CommonSettings,
     /// By account; empty for a command that never calls Kingdee.
     pub kingdee: BTreeMap<Option<String>, KingdeeSettings>,
+    /// By account, for what is read from the source again; empty for a command that never calls WDT.
+    pub wdt: BTreeMap<Option<String>, WdtSettings>,
 }
 
 /// Reads the extractor's settings with those of each WDT account its schemes name.
@@ -119,14 +121,15 @@ pub fn loader(environment: &Environment, accounts: &[Option<&str>]) -> Result<Lo
     Ok(LoaderSettings { common, worker, kingdee })
 }
 
-/// Reads the operator's settings; with no account for a command that never calls Kingdee.
+/// Reads the operator's settings; with no account for a command that calls no ERP.
 ///
 /// # Errors
 /// Everything that is missing or wrong, over all accounts.
 pub fn operator(environment: &Environment, accounts: &[Option<&str>]) -> Result<OperatorSettings, Problems> {
     let common = common(environment, Program::Operator);
-    let (common, kingdee) = both(common, per_account(environment, accounts, kingdee))?;
-    Ok(OperatorSettings { common, kingdee })
+    let systems = both(per_account(environment, accounts, kingdee), per_account(environment, accounts, wdt));
+    let (common, (kingdee, wdt)) = both(common, systems)?;
+    Ok(OperatorSettings { common, kingdee, wdt })
 }
 
 /// `SCHEMES_DIR` alone: the schemes have to be loaded before their accounts are known, and with them every other setting

@@ -106,7 +106,7 @@ impl Setting {
 
 const ALL: &[Program] = &Program::ALL;
 const WORKERS: &[Program] = &[Program::Extractor, Program::Transformer, Program::Loader];
-const EXTRACTOR: &[Program] = &[Program::Extractor];
+const READING: &[Program] = &[Program::Extractor, Program::Operator];
 const POSTING: &[Program] = &[Program::Loader, Program::Operator];
 
 const HTTP_ADDRS: &[(Program, &str)] = &[
@@ -189,7 +189,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "WDT_URL",
-        used_by: EXTRACTOR,
+        used_by: READING,
         required_when: Some("always"),
         meaning: "the gateway: `…/router/qm` of Qimen, or `…/openapi` of WDT itself",
         expected: "an http or https URL without user, query or fragment, \
@@ -200,7 +200,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WDT_TRANSPORT",
         default: SettingDefault::Same("qimen"),
-        used_by: EXTRACTOR,
+        used_by: READING,
         meaning: "`qimen` or `direct`",
         expected: "qimen or direct",
         example: "qimen",
@@ -208,7 +208,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "WDT_SID",
-        used_by: EXTRACTOR,
+        used_by: READING,
         required_when: Some("always"),
         meaning: "seller account (卖家账号)",
         expected: "the seller account of WDT",
@@ -217,7 +217,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "WDT_APP_KEY",
-        used_by: EXTRACTOR,
+        used_by: READING,
         required_when: Some("always"),
         meaning: "API account of WDT",
         expected: "the API account of WDT",
@@ -226,7 +226,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "WDT_APP_SECRET",
-        used_by: EXTRACTOR,
+        used_by: READING,
         secret: true,
         required_when: Some("always"),
         meaning: "its secret and salt, as WDT issues them: `secret:salt`",
@@ -236,7 +236,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "WDT_CA_FILE",
-        used_by: EXTRACTOR,
+        used_by: READING,
         meaning: "certificates (PEM) to trust for WDT besides those of the system",
         expected: "the path of a readable PEM file with at least one certificate",
         example: "/etc/kingpost/wdt-ca.pem",
@@ -244,7 +244,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "QIMEN_APP_KEY",
-        used_by: EXTRACTOR,
+        used_by: READING,
         required_when: Some("over Qimen"),
         meaning: "app key of the Taobao open platform",
         expected: "the app key of the Taobao open platform",
@@ -253,7 +253,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "QIMEN_APP_SECRET",
-        used_by: EXTRACTOR,
+        used_by: READING,
         secret: true,
         required_when: Some("over Qimen"),
         meaning: "its secret",
@@ -263,7 +263,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "QIMEN_TARGET_APP_KEY",
-        used_by: EXTRACTOR,
+        used_by: READING,
         required_when: Some("over Qimen"),
         meaning: "WDT's own app key on Qimen",
         expected: "WDT's own app key on Qimen",
@@ -273,7 +273,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "QIMEN_SIGN_METHOD",
         default: SettingDefault::Same("md5"),
-        used_by: EXTRACTOR,
+        used_by: READING,
         meaning: "`md5`, `hmac` or `hmac-sha256`",
         expected: "md5, hmac or hmac-sha256",
         example: "md5",

@@ -9,7 +9,7 @@ use crate::address::Address;
 use crate::reader::{Reader, Wrong, one_of};
 use crate::{Environment, Problems, Program};
 
-/// What the extractor needs to call WDT for one account.
+/// What the extractor and the operator's command need to call WDT for one account.
 #[derive(Debug, Clone)]
 pub struct WdtSettings {
     /// `WDT_URL`: the gateway, as given.

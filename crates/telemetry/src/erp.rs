@@ -12,12 +12,15 @@ pub struct ErpMetrics {
     metrics: Metrics,
     system: String,
     unclear: IntCounter,
+    duplicates_found: IntCounter,
 }
 
 impl ErpMetrics {
     pub(crate) fn new(metrics: Metrics, system: &str) -> Self {
         let unclear = metrics.families().erp_unclear.with_label_values(&[system]);
-        ErpMetrics { system: system.to_owned(), unclear, metrics }
+        // There from the start, so that an alert on its rise sees the first one.
+        let duplicates_found = metrics.families().erp_duplicates_found.with_label_values(&[system]);
+        ErpMetrics { system: system.to_owned(), unclear, duplicates_found, metrics }
     }
 
     /// A request ended. `operation` is a call of the interface (`save`), `outcome` is how it ended (`ok`), both words of
@@ -35,5 +38,10 @@ impl ErpMetrics {
     /// A document that was about to be posted is in the ERP already; `how` says what told so, in one word of a closed set.
     pub fn duplicate_prevented(&self, how: &'static str) {
         self.metrics.families().erp_duplicates_prevented.with_label_values(&[&self.system, how]).inc();
+    }
+
+    /// A number was found to have more than one document.
+    pub fn duplicate_found(&self) {
+        self.duplicates_found.inc();
     }
 }

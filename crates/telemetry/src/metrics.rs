@@ -41,6 +41,7 @@ pub(crate) struct Families {
     pub(crate) last_progress: GaugeVec,
     pub(crate) document_age: HistogramVec,
     pub(crate) scheme_paused: GaugeVec,
+    shard_active: GaugeVec,
     pub(crate) published: IntCounterVec,
     pub(crate) publish_confirm: HistogramVec,
     pub(crate) publish_unroutable: IntCounterVec,
@@ -53,6 +54,7 @@ pub(crate) struct Families {
     pub(crate) erp_request: HistogramVec,
     pub(crate) erp_unclear: IntCounterVec,
     pub(crate) erp_duplicates_prevented: IntCounterVec,
+    pub(crate) erp_duplicates_found: IntCounterVec,
     pub(crate) windows: IntCounterVec,
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
@@ -78,6 +80,12 @@ impl Metrics {
     /// The handle of one scheme's queue at one stage.
     pub fn lane(&self, scheme: &str, stage: StageName) -> LaneMetrics {
         LaneMetrics::new(self.clone(), scheme, stage)
+    }
+
+    /// Whether this loader is the active one of a shard; a scheme without shards is shard 0.
+    pub fn shard_active(&self, scheme: &str, shard: u32, active: bool) {
+        let labels = [scheme, &shard.to_string()];
+        self.families().shard_active.with_label_values(&labels).set(if active { 1.0 } else { 0.0 });
     }
 
     /// The handle of the publisher.
@@ -156,6 +164,7 @@ impl Families {
             last_progress: gauge(r, &names::LAST_PROGRESS),
             document_age: histogram(r, &names::DOCUMENT_AGE),
             scheme_paused: gauge(r, &names::SCHEME_PAUSED),
+            shard_active: gauge(r, &names::SHARD_ACTIVE),
             published: counter(r, &names::PUBLISHED),
             publish_confirm: histogram(r, &names::PUBLISH_CONFIRM),
             publish_unroutable: counter(r, &names::PUBLISH_UNROUTABLE),
@@ -168,6 +177,7 @@ impl Families {
             erp_request: histogram(r, &names::ERP_REQUEST),
             erp_unclear: counter(r, &names::ERP_UNCLEAR),
             erp_duplicates_prevented: counter(r, &names::ERP_DUPLICATES_PREVENTED),
+            erp_duplicates_found: counter(r, &names::ERP_DUPLICATES_FOUND),
             windows: counter(r, &names::WINDOWS),
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),

@@ -57,6 +57,8 @@ pub mod label {
     pub const SYSTEM: &str = "system";
     /// A retry tier, such as `30s`.
     pub const TIER: &str = "tier";
+    /// The number of a shard of a scheme, `0` to `63`.
+    pub const SHARD: &str = "shard";
     /// Why, in one word of a closed set.
     pub const REASON: &str = "reason";
     /// What a broker session is for: `publish` or `consume`.
@@ -81,6 +83,7 @@ pub mod label {
         OPERATION,
         SYSTEM,
         TIER,
+        SHARD,
         REASON,
         ROLE,
         REDELIVERED,
@@ -209,6 +212,8 @@ metrics! {
         "Time from a document's change in the source to its settlement in the target.";
     SCHEME_PAUSED "kingpost_scheme_paused" Gauge, [SCHEME, STAGE, REASON], "flag",
         "1 while a stage holds a scheme back, 0 after it has gone on.";
+    SHARD_ACTIVE "kingpost_shard_active" Gauge, [SCHEME, SHARD], "flag",
+        "1 while this loader is the active one of a shard, as its deliveries show; a scheme without shards is shard 0.";
     PUBLISHED "kingpost_published_total" Counter, [], "publishes",
         "Messages published and confirmed by the broker.";
     PUBLISH_CONFIRM "kingpost_publish_confirm_seconds" Histogram(CONFIRM_SECONDS), [], "seconds",
@@ -233,6 +238,8 @@ metrics! {
         "Posts whose outcome was unknown and had to be looked up.";
     ERP_DUPLICATES_PREVENTED "kingpost_erp_duplicates_prevented_total" Counter, [SYSTEM, HOW], "documents",
         "Documents found in the ERP that would otherwise have been posted a second time.";
+    ERP_DUPLICATES_FOUND "kingpost_erp_duplicates_found_total" Counter, [SYSTEM], "documents",
+        "Numbers that more than one document of the ERP was found to have: what must never happen.";
     WINDOWS "kingpost_windows_total" Counter, [SCHEME, OUTCOME], "windows",
         "Windows of time read from the source.";
     WINDOW_SIZE "kingpost_window_documents" Histogram(WINDOW_DOCUMENTS), [SCHEME], "documents",

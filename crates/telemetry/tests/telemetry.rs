@@ -37,6 +37,7 @@ fn touched() -> Metrics {
     lane.batch(20, Duration::from_millis(700));
     lane.document_age(Duration::from_secs(800));
     lane.paused("configuration", true);
+    metrics.shard_active("purchase-stockin", 3, true);
     let publisher = metrics.publisher();
     publisher.confirmed(Duration::from_millis(3));
     publisher.unroutable();
@@ -50,6 +51,7 @@ fn touched() -> Metrics {
     erp.request("save", "ok", Duration::from_millis(400));
     erp.unclear();
     erp.duplicate_prevented("found_before_posting");
+    erp.duplicate_found();
     let extraction = metrics.extraction("purchase-stockin");
     extraction.window_read(120);
     extraction.window("split");

@@ -104,9 +104,38 @@ fn rejected(rejection: Rejection) -> Failure {
                 field: p.field,
                 rule: p.rule,
                 inputs: p.inputs.into_iter().map(|input| input.path).collect(),
-                message: p.message,
+                message: without_values(&p.message),
             });
             Failure::new(FailureKind::Unmappable, text).with_problems(problems.collect())
+        }
+    }
+}
+
+/// A message without what it quotes of the document: it travels in headers, where anybody who may list queues reads it,
+/// and the value itself is in the body.
+fn without_values(message: &str) -> String {
+    match (message.find('\''), message.rfind('\'')) {
+        // From the first quote to the last, because a value may hold quotes of its own.
+        (Some(first), Some(last)) if first < last => {
+            format!("{}…{}", &message[..=first], &message[last..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_in_a_header_quotes_nothing_of_the_document() {
+        for (message, kept) in [
+            ("details_list[1].num is 'O'Neill', not a decimal", "details_list[1].num is '…', not a decimal"),
+            ("table supplier has no row for '张三'", "table supplier has no row for '…'"),
+            ("check_time is empty", "check_time is empty"),
+            ("it doesn't add up", "it doesn't add up"),
+        ] {
+            assert_eq!(without_values(message), kept);
         }
     }
 }

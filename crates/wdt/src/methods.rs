@@ -24,6 +24,27 @@ pub struct Method {
     pub widest_window: Duration,
     /// Whether rows carry the time of their last change, by which the newer of two copies is told.
     pub rows_have_modified: bool,
+    /// How one document is asked for; `None` where the vendor's page promises no way that finds it whatever its age.
+    pub by_number: Option<ByNumber>,
+}
+
+/// How a method answers one document by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByNumber {
+    /// With this criterion, in a range of the time of change that stays mandatory.
+    Within(&'static str),
+    /// With this criterion, which makes the time range unnecessary.
+    Anywhere(&'static str),
+}
+
+impl ByNumber {
+    /// The criterion.
+    #[must_use]
+    pub const fn criterion(self) -> &'static str {
+        match self {
+            ByNumber::Within(criterion) | ByNumber::Anywhere(criterion) => criterion,
+        }
+    }
 }
 
 impl Method {
@@ -91,7 +112,12 @@ const fn method(
         key,
         widest_window,
         rows_have_modified,
+        by_number: None,
     }
+}
+
+const fn found(by_number: ByNumber, method: Method) -> Method {
+    Method { by_number: Some(by_number), ..method }
 }
 
 const fn sales(title: &'static str, names: (&'static str, &'static str, bool)) -> Method {
@@ -100,47 +126,65 @@ const fn sales(title: &'static str, names: (&'static str, &'static str, bool)) -
 }
 
 const METHODS: &[Method] = &[
-    method(
-        "采购入库 purchase stock-in",
-        ("wms.stockin.Purchase.queryWithDetail", "wdt.wms.stockin.purchase.querywithdetail", true),
-        "details_list",
-        ("order_no", true),
+    found(
+        ByNumber::Within("stockin_no"),
+        method(
+            "采购入库 purchase stock-in",
+            ("wms.stockin.Purchase.queryWithDetail", "wdt.wms.stockin.purchase.querywithdetail", true),
+            "details_list",
+            ("order_no", true),
+        ),
     ),
-    sales(
-        "销售出库 sales outbound",
-        ("wms.stockout.Sales.queryWithDetail", "wdt.wms.stockout.sales.querywithdetail", true),
+    found(
+        ByNumber::Anywhere("stockout_no"),
+        sales(
+            "销售出库 sales outbound",
+            ("wms.stockout.Sales.queryWithDetail", "wdt.wms.stockout.sales.querywithdetail", true),
+        ),
     ),
     sales(
         "销售出库 sales outbound, archived",
         ("wms.stockout.Sales.queryHistoryWithDetail", "wdt.wms.stockout.sales.queryhistorywithdetail", false),
     ),
-    method(
-        "采购订单 purchase order",
-        ("purchase.PurchaseOrder.queryWithDetail", "wdt.purchase.purchaseorder.querywithdetail", true),
-        "detail_list",
-        ("purchase_no", true),
-    ),
-    method(
-        "采购退货出库 purchase return outbound",
-        (
-            "wms.stockout.PurchaseReturn.queryWithDetail",
-            "wdt.wms.stockout.purchasereturn.querywithdetail",
-            true,
+    found(
+        ByNumber::Anywhere("purchase_no"),
+        method(
+            "采购订单 purchase order",
+            ("purchase.PurchaseOrder.queryWithDetail", "wdt.purchase.purchaseorder.querywithdetail", true),
+            "detail_list",
+            ("purchase_no", true),
         ),
-        "details_list",
-        ("order_no", true),
     ),
-    method(
-        "退货入库 refund stock-in",
-        ("wms.stockin.Refund.queryWithDetail", "wdt.wms.stockin.refund.querywithdetail", true),
-        "details_list",
-        ("order_no", true),
+    found(
+        ByNumber::Anywhere("stockout_no"),
+        method(
+            "采购退货出库 purchase return outbound",
+            (
+                "wms.stockout.PurchaseReturn.queryWithDetail",
+                "wdt.wms.stockout.purchasereturn.querywithdetail",
+                true,
+            ),
+            "details_list",
+            ("order_no", true),
+        ),
     ),
-    method(
-        "其他入库 other stock-in",
-        ("wms.stockin.Other.queryWithDetail", "wdt.wms.stockin.other.querywithdetail", false),
-        "detail_list",
-        ("order_no", false),
+    found(
+        ByNumber::Within("stockin_no"),
+        method(
+            "退货入库 refund stock-in",
+            ("wms.stockin.Refund.queryWithDetail", "wdt.wms.stockin.refund.querywithdetail", true),
+            "details_list",
+            ("order_no", true),
+        ),
+    ),
+    found(
+        ByNumber::Anywhere("stockin_no"),
+        method(
+            "其他入库 other stock-in",
+            ("wms.stockin.Other.queryWithDetail", "wdt.wms.stockin.other.querywithdetail", false),
+            "detail_list",
+            ("order_no", false),
+        ),
     ),
     method(
         "其他出库 other outbound",
@@ -160,11 +204,14 @@ const METHODS: &[Method] = &[
         "detail_list",
         ("other_out_no", true),
     ),
-    method(
-        "调拨入库 transfer stock-in",
-        ("wms.stockin.Transfer.queryWithDetail", "wdt.wms.stockin.transfer.querywithdetail", false),
-        "detail_list",
-        ("order_no", true),
+    found(
+        ByNumber::Within("stockin_no"),
+        method(
+            "调拨入库 transfer stock-in",
+            ("wms.stockin.Transfer.queryWithDetail", "wdt.wms.stockin.transfer.querywithdetail", false),
+            "detail_list",
+            ("order_no", true),
+        ),
     ),
     method(
         "调拨出库 transfer outbound",
@@ -172,11 +219,18 @@ const METHODS: &[Method] = &[
         "detail_list",
         ("order_no", false),
     ),
-    method(
-        "调拨单 transfer order",
-        ("wms.stocktransfer.Manage.queryWithDetail", "wdt.wms.stocktransfer.manage.querywithdetail", false),
-        "details_list",
-        ("transfer_no", true),
+    found(
+        ByNumber::Within("transfer_no"),
+        method(
+            "调拨单 transfer order",
+            (
+                "wms.stocktransfer.Manage.queryWithDetail",
+                "wdt.wms.stocktransfer.manage.querywithdetail",
+                false,
+            ),
+            "details_list",
+            ("transfer_no", true),
+        ),
     ),
     method(
         "盘点入库 stock-taking gain",
@@ -235,6 +289,17 @@ mod tests {
         assert!(name_for(Transport::Qimen, "goods.Goods.x").unwrap_err().contains("begins with wdt."));
         assert!(name_for(Transport::Direct, "wdt.goods.x").unwrap_err().contains("direct name"));
         assert!(name_for(Transport::Direct, "").is_err() && name_for(Transport::Qimen, "").is_err());
+    }
+
+    #[test]
+    fn a_number_lifts_the_time_range_only_where_the_vendor_says_so() {
+        let by_number = |name| Method::find(name).and_then(|method| method.by_number);
+        // The vendor's page of purchase stock-ins marks the range as mandatory even beside a document's number.
+        let within = Some(ByNumber::Within("stockin_no"));
+        assert_eq!(by_number("wdt.wms.stockin.purchase.querywithdetail"), within);
+        assert_eq!(by_number("wms.stockout.Sales.queryWithDetail"), Some(ByNumber::Anywhere("stockout_no")));
+        // Its range is that of the shipping time, which nothing that is known of a change narrows down.
+        assert_eq!(by_number("wms.stockout.Transfer.queryWithDetail"), None);
     }
 
     #[test]

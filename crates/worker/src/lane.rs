@@ -1,154 +1,60 @@
-//! One queue of one worker: gathers batches, runs the stage, settles.
+//! One queue of one worker: runs the stage on a batch, carries out its verdicts, settles.
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use kingpost_broker::{Delivery, Destination, Inbox, Outbound, Posting, Receipt};
+use futures_util::FutureExt as _;
+use kingpost_broker::{Delivery, Destination, Outbound, Posting, Receipt};
 use kingpost_model::{
-    Batch, Failure, FailureKind, FailureRecord, Fault, Item, Lease, Outbox as _, Outcome, Route, Stage, Tier,
-    Verdict, Work, decide,
+    Batch, Failure, FailureKind, FailureRecord, Fault, Item, Lease, Outbox as _, Outcome, Route, Stage,
+    StageName, Tier, Verdict, Work, decide,
 };
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::{clock::now_ms, observe::LaneTelemetry, outbox::BatchOutbox, pause::Pace, plan::BatchPolicy};
-
-/// A delivery that is held through a pause for longer than this goes round through a retry tier instead, before the
-/// broker loses patience with its consumer.
-const HELD_MAX: Duration = Duration::from_secs(600);
+use crate::{
+    clock::now_ms,
+    doubt::Doubt,
+    observe::LaneTelemetry,
+    outbox::BatchOutbox,
+    pace::{Permit, SchemePace},
+};
 
 /// What the batches of a lane share.
 pub(crate) struct Lane {
     pub(crate) route: Route,
+    /// Which lane of its worker it is.
+    pub(crate) index: usize,
     pub(crate) stage: Arc<dyn Stage>,
     pub(crate) outbound: Outbound,
+    pub(crate) pace: Arc<SchemePace>,
     pub(crate) telemetry: LaneTelemetry,
     /// Program and version, for failure records.
     pub(crate) worker: String,
+    pub(crate) doubt: Mutex<Doubt>,
+    /// Turns true when the queue is to be left to another worker.
+    pub(crate) asked_to_step_back: watch::Sender<bool>,
 }
 
 /// Deliveries without a settlement after which a message is judged without being processed; the broker's own limit is
 /// far behind.
 const UNSETTLED_MAX: u64 = 20;
 
-struct Held {
-    since: Instant,
-    delivery: Delivery,
-}
-
-/// Runs a lane until `stop`, then finishes what is in flight and hands back what was not begun.
-pub(crate) async fn run(lane: Arc<Lane>, mut inbox: Inbox, policy: BatchPolicy, stop: CancellationToken) {
-    let mut pace = Pace::new(policy.rows);
-    let mut running = FuturesUnordered::new();
-    let mut held: Vec<Held> = Vec::new();
-    while !stop.is_cancelled() {
-        let concurrency = if pace.is_probing() { 1 } else { policy.concurrency.max(1) };
-        if running.len() >= concurrency {
-            tokio::select! {
-                Some(verdicts) = running.next() => lane.learn(&mut pace, verdicts),
-                () = stop.cancelled() => {}
-            }
-            continue;
-        }
-        if let Some(until) = pace.paused_until().filter(|until| *until > Instant::now()) {
-            tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => {}
-                () = lane.return_stale(&mut inbox, &mut held) => {}
-                Some(verdicts) = running.next(), if !running.is_empty() => lane.learn(&mut pace, verdicts),
-                () = stop.cancelled() => {}
-            }
-            continue;
-        }
-        tokio::select! {
-            deliveries = gather(&mut inbox, &mut held, pace.rows(), policy.wait) => match deliveries {
-                Some(deliveries) => running.push(Arc::clone(&lane).process(deliveries)),
-                None => break,
-            },
-            Some(verdicts) = running.next(), if !running.is_empty() => lane.learn(&mut pace, verdicts),
-            () = stop.cancelled() => {}
-        }
-    }
-    while running.next().await.is_some() {}
-    let mut rest: Vec<Delivery> = held.into_iter().map(|h| h.delivery).collect();
-    inbox.take_ready(usize::MAX, &mut rest);
-    lane.hand_back(rest).await;
-}
-
-/// The next batch: what is held first, then what arrives within the wait.
-async fn gather(
-    inbox: &mut Inbox,
-    held: &mut Vec<Held>,
-    rows: usize,
-    wait: Duration,
-) -> Option<Vec<Delivery>> {
-    if held.is_empty() {
-        // Cancellation by the caller's select loses nothing: an arrived delivery is held before the next await.
-        let delivery = inbox.recv().await?;
-        held.push(Held { since: Instant::now(), delivery });
-    }
-    let deadline = held.first().map_or_else(Instant::now, |h| h.since) + wait;
-    loop {
-        let mut ready = Vec::new();
-        inbox.take_ready(rows.saturating_sub(held.len()), &mut ready);
-        let since = Instant::now();
-        held.extend(ready.into_iter().map(|delivery| Held { since, delivery }));
-        if held.len() >= rows || since >= deadline {
-            break;
-        }
-        match tokio::time::timeout_at(deadline.into(), inbox.recv()).await {
-            Ok(Some(delivery)) => held.push(Held { since: Instant::now(), delivery }),
-            Ok(None) | Err(_) => break,
-        }
-    }
-    // What a lost session delivered has been handed out again; the rest is of one session.
-    held.retain(|h| h.delivery.receipt.lease().is_held());
-    let take = rows.min(held.len());
-    Some(held.drain(..take).map(|h| h.delivery).collect())
-}
-
 impl Lane {
-    fn learn(&self, pace: &mut Pace, verdicts: Vec<Verdict>) {
-        // A batch whose session was lost on the way has nothing to teach.
-        if !verdicts.is_empty() && pace.learn(&verdicts, Instant::now()) {
-            self.telemetry.paused(pace.reason());
-            match pace.reason() {
-                Some(kind) => warn!(
-                    scheme = self.route.scheme,
-                    stage = self.route.stage.as_str(),
-                    kind = kind.as_str(),
-                    "work pauses and is probed until it succeeds: {}",
-                    kind.advice()
-                ),
-                None => info!(
-                    scheme = self.route.scheme,
-                    stage = self.route.stage.as_str(),
-                    "a probe succeeded, work goes on"
-                ),
-            }
-        }
+    /// Whether the broker lets one worker at a time consume the queue.
+    pub(crate) fn has_one_owner(&self) -> bool {
+        self.route.stage == StageName::Load
     }
 
-    /// Keeps deliveries of a long pause from growing old in hand.
-    async fn return_stale(&self, inbox: &mut Inbox, held: &mut Vec<Held>) {
-        loop {
-            let mut ready = Vec::new();
-            inbox.take_ready(usize::MAX, &mut ready);
-            let now = Instant::now();
-            held.extend(ready.into_iter().map(|delivery| Held { since: now, delivery }));
-            while let Some(old) = held.pop_if(|h| h.since.elapsed() > HELD_MAX) {
-                self.hand_on(old.delivery).await;
-            }
-            held.sort_by_key(|h| std::cmp::Reverse(h.since));
-            tokio::time::sleep(Duration::from_secs(5)).await;
-        }
+    pub(crate) fn doubt(&self) -> MutexGuard<'_, Doubt> {
+        self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a delivery round through a retry tier, unjudged.
-    async fn hand_on(&self, delivery: Delivery) {
+    pub(crate) async fn hand_on(&self, delivery: Delivery) {
         let tier = Tier::at_least(Duration::from_secs(60));
         let destination = Destination::Wait(tier, self.route.clone());
         let suspect = delivery.redelivered || self.stage.may_be_in_flight(&delivery.work);
@@ -160,7 +66,7 @@ impl Lane {
 
     /// Gives back what was not begun: a fresh copy each, since a returned delivery would carry a mark that makes the
     /// next owner wait for a write that never was.
-    async fn hand_back(&self, deliveries: Vec<Delivery>) {
+    pub(crate) async fn hand_back(&self, deliveries: Vec<Delivery>) {
         let deliveries: Vec<_> = deliveries.into_iter().filter(|d| d.receipt.lease().is_held()).collect();
         if deliveries.is_empty() {
             return;
@@ -185,9 +91,9 @@ impl Lane {
         }
     }
 
-    /// Processes one batch to the end and returns the verdicts, which are also carried out.
-    async fn process(self: Arc<Self>, deliveries: Vec<Delivery>) -> Vec<Verdict> {
-        let Some(lease) = deliveries.first().map(|d| d.receipt.lease()) else { return Vec::new() };
+    /// Processes one batch to the end and carries its verdicts out.
+    pub(crate) async fn process(self: Arc<Self>, deliveries: Vec<Delivery>, permit: Permit) {
+        let Some(lease) = deliveries.first().map(|d| d.receipt.lease()) else { return };
         let started = Instant::now();
         let (mut items, mut receipts) =
             (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
@@ -200,15 +106,16 @@ impl Lane {
             receipts.push(delivery.receipt);
         }
         if items.is_empty() {
-            return Vec::new();
+            return;
         }
         self.telemetry.begun(&items);
         let mut batch = Batch { items, lease };
         let outbox = self.outbox(batch.lease.clone());
-        let verdicts = self.judge(&mut batch, &outbox).await;
+        let mut verdicts = self.judge(&mut batch, &outbox).await;
+        let lesson = permit.judge(self.index, &batch.items, &mut verdicts);
         let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
-        verdicts
+        permit.end(&lesson);
     }
 
     /// Judges a message that was handed out again and again and never settled: it may kill its worker, or it may only
@@ -301,7 +208,12 @@ impl Lane {
         if outbox.flush().await.is_err() || !batch.lease.is_held() {
             return false;
         }
-        Receipt::acknowledge(receipts);
+        let due = if self.has_one_owner() {
+            self.doubt().conclude(&batch.items, verdicts, receipts, Instant::now())
+        } else {
+            receipts
+        };
+        Receipt::acknowledge(due);
         true
     }
 

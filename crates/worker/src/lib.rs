@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod balance;
 mod clock;
+mod doubt;
+mod drive;
 mod lane;
 mod observe;
 mod outbox;
+mod pace;
 mod pause;
 mod plan;
 mod run;

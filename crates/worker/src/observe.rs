@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kingpost_broker::{Observer, Role};
-use kingpost_model::{FailureKind, Item, StageName, Verdict};
+use kingpost_model::{Item, Route, StageName, Verdict};
 use kingpost_telemetry::{Health, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog};
 
 use crate::clock::now_ms;
@@ -71,12 +71,6 @@ impl LaneTelemetry {
         self.metrics.retry_scheduled(tier.trim_start_matches("wait."));
     }
 
-    pub(crate) fn paused(&self, reason: Option<FailureKind>) {
-        for kind in FailureKind::ALL.into_iter().filter(|kind| kind.is_outage()) {
-            self.metrics.paused(kind.as_str(), reason == Some(kind));
-        }
-    }
-
     fn hold(&self, items: usize, more: bool) {
         use std::sync::atomic::Ordering::Relaxed;
         let held = if more {
@@ -97,6 +91,7 @@ pub(crate) struct BrokerTelemetry {
     publish: SessionMetrics,
     consume: SessionMetrics,
     health: Health,
+    metrics: Metrics,
 }
 
 impl BrokerTelemetry {
@@ -109,6 +104,7 @@ impl BrokerTelemetry {
             publish: metrics.session(Role::Publish.as_str()),
             consume: metrics.session(Role::Consume.as_str()),
             health: health.clone(),
+            metrics: metrics.clone(),
         }
     }
 }
@@ -158,6 +154,12 @@ impl Observer for BrokerTelemetry {
 
     fn republished(&self, messages: usize) {
         (0..messages).for_each(|_| self.publisher.retried());
+    }
+
+    fn active(&self, route: &Route, active: bool) {
+        if route.stage == StageName::Load {
+            self.metrics.shard_active(&route.scheme, route.shard.unwrap_or(0), active);
+        }
     }
 
     fn acks_lost(&self, messages: usize) {

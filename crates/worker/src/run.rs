@@ -1,8 +1,9 @@
 //! One worker process, from its first line to its exit code.
 
 use std::{
+    collections::HashMap,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -12,15 +13,20 @@ use kingpost_settings::{AmqpUrl, Environment, Exit, Problems, Program, warnings}
 use kingpost_telemetry::{Health, Metrics, logs, serve};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    lane::{self, Lane},
+    balance::{self, Shard},
+    drive,
+    lane::Lane,
     observe::{BrokerTelemetry, LaneTelemetry},
-    plan::{BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal},
+    pace::SchemePace,
+    pause::Limits,
+    plan::{BackgroundContext, Context, LanePlan, Plan, Refusal},
 };
 
 /// Share of the drain deadline kept for closing connections.
@@ -141,10 +147,11 @@ async fn serve_queues(
     let (subscription, inboxes) = broker.subscribe(specs.collect());
     let finish = CancellationToken::new();
     let mut lanes = JoinSet::new();
-    for (plan, inbox) in plan.lanes.into_iter().zip(inboxes) {
-        spawn_lane(&mut lanes, program, plan, inbox, &broker, (metrics, health), &finish);
-    }
+    let shards = spawn_lanes(&mut lanes, program, plan.lanes, inboxes, &broker, (metrics, health), &finish);
     let mut background = JoinSet::new();
+    for (shards, loaders) in balance::of(&subscription, shards) {
+        background.spawn(balance::run(shards, loaders, stop.clone()));
+    }
     for task in plan.background {
         let context =
             BackgroundContext { broker: Arc::clone(&broker), metrics: metrics.clone(), stop: stop.clone() };
@@ -193,46 +200,66 @@ async fn stranded(plan: &Plan, broker: &Broker) -> Option<String> {
     }
 }
 
-fn spawn_lane(
+/// Runs every lane; those of a scheme at a stage share one pace.
+fn spawn_lanes(
     lanes: &mut JoinSet<()>,
     program: Program,
-    plan: LanePlan,
-    inbox: Inbox,
+    plans: Vec<LanePlan>,
+    inboxes: Vec<Inbox>,
     broker: &Broker,
     (metrics, health): (&Metrics, &Health),
     finish: &CancellationToken,
-) {
-    let LanePlan { route, stage, batch } = plan;
-    let telemetry = LaneTelemetry::new(metrics, health, &route.scheme, route.stage, &route.queue());
-    let worker = format!("{}/{}", binary(program), env!("CARGO_PKG_VERSION"));
-    let lane = Lane { route, stage, outbound: broker.outbound(), telemetry, worker };
-    let policy = BatchPolicy { prefetch: batch.prefetch, ..batch };
-    lanes.spawn(lane::run(Arc::new(lane), inbox, policy, finish.clone()));
+) -> Vec<Shard> {
+    let mut paces: HashMap<(String, StageName), Arc<SchemePace>> = HashMap::new();
+    let mut shards = Vec::new();
+    for (index, (plan, inbox)) in plans.into_iter().zip(inboxes).enumerate() {
+        let LanePlan { route, stage, batch } = plan;
+        let telemetry = LaneTelemetry::new(metrics, health, &route.scheme, route.stage, &route.queue());
+        let pace = paces.entry((route.scheme.clone(), route.stage)).or_insert_with(|| {
+            let limits = Limits { rows: batch.rows, concurrency: batch.concurrency };
+            SchemePace::new(&route.scheme, route.stage, metrics.lane(&route.scheme, route.stage), limits)
+        });
+        let lane = Arc::new(Lane {
+            index,
+            stage,
+            outbound: broker.outbound(),
+            pace: Arc::clone(pace),
+            telemetry,
+            worker: format!("{}/{}", binary(program), env!("CARGO_PKG_VERSION")),
+            doubt: Mutex::default(),
+            asked_to_step_back: watch::Sender::new(false),
+            route,
+        });
+        shards.push(Shard { lane: Arc::clone(&lane), active: inbox.active_since() });
+        lanes.spawn(drive::run(lane, inbox, batch, finish.clone()));
+    }
+    shards
 }
 
-/// The fixed order of stopping, under one deadline: cancel the consumers, finish what is in flight and hand back the
-/// rest, stop what runs beside, close the connection.
+/// The fixed order of stopping, under one deadline: the lanes finish what is in flight, give up their queues and hand
+/// back the rest; what runs beside stops; the connection closes, which returns whatever is left.
 async fn drain_all(
-    mut subscription: Subscription,
+    subscription: Subscription,
     mut lanes: JoinSet<()>,
     mut background: JoinSet<()>,
     finish: CancellationToken,
     drain: Duration,
 ) {
     let deadline = Instant::now() + drain.saturating_sub(CLOSING).max(Duration::from_millis(500));
-    let left = || deadline.saturating_duration_since(Instant::now());
-    subscription.stop_consuming(left().min(Duration::from_secs(5))).await;
     finish.cancel();
     let rest = async {
         while lanes.join_next().await.is_some() {}
         while background.join_next().await.is_some() {}
     };
-    if tokio::time::timeout(left(), rest).await.is_err() {
+    if tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), rest).await.is_err() {
         warn!(
             seconds = drain.as_secs(),
             "the drain deadline came first; what is unfinished goes back to its queue"
         );
     }
+    // Before what is unfinished is given up: returned one by one to a consumer that still is the active one, it would
+    // come back here.
+    subscription.begin_close();
     lanes.shutdown().await;
     background.shutdown().await;
     subscription.close(CLOSING).await;

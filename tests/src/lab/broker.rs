@@ -165,9 +165,11 @@ fn start_server(node: &Node) -> Result<Held> {
 }
 
 fn start(node: &Node, program: PathBuf, args: &[OsString], log: &str) -> Result<Held> {
+    let launched = [node.launcher().into_os_string(), program.into_os_string()];
+    let args: Vec<OsString> = launched.into_iter().chain(args.iter().cloned()).collect();
     Held::start(&Start {
-        program: &program,
-        args,
+        program: Path::new("/bin/sh"),
+        args: &args,
         env: &node.env(),
         dir: &node.dir,
         log: &node.dir.join(log),

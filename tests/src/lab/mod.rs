@@ -7,6 +7,7 @@ mod broker;
 mod leash;
 mod node;
 mod process;
+mod proxy;
 mod sandbox;
 mod shared;
 
@@ -19,6 +20,7 @@ pub use broker::{BrokerOptions, PrivateBroker};
 pub use leash::is_alive;
 pub use node::Node;
 pub use process::{Process, ProcessBuilder, binary};
+pub use proxy::{Proxy, Traffic, Way, Welcome};
 pub use sandbox::{Sandbox, SandboxOptions};
 pub use shared::{SharedBroker, shared_broker};
 

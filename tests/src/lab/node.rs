@@ -14,11 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{BrokerOptions, free_port};
 
+mod installation;
+
+pub(super) use installation::Installation;
+
 /// How long a command line tool may take; the Erlang VM alone needs up to a few seconds on a busy machine.
 const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where packages put the server's own scripts; the wrapper in `/usr/sbin` insists on the `rabbitmq` user.
-const INSTALLED_UNDER: [&str; 2] = ["/usr/lib/rabbitmq/lib", "/opt/rabbitmq"];
+/// A greeting has some hundred bytes; a length beyond this is no greeting.
+const GREETING_BYTES_MAX: usize = 65_536;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -27,7 +31,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Node {
     pub(super) name: String,
     pub(super) dir: PathBuf,
-    pub(super) sbin: PathBuf,
+    pub(super) installation: Installation,
     pub(super) amqp: u16,
     pub(super) dist: u16,
     pub(super) epmd: u16,
@@ -45,7 +49,7 @@ impl Node {
                 COUNT.fetch_add(1, Ordering::Relaxed)
             ),
             dir: dir.to_owned(),
-            sbin: installed()?,
+            installation: Installation::chosen()?,
             amqp: free_port()?,
             dist: free_port()?,
             epmd: free_port()?,
@@ -117,6 +121,12 @@ impl Node {
         Ok(names.iter().map(|name| self.vhost_url(name)).collect())
     }
 
+    /// The version that the node reports to every client: major and minor.
+    pub fn version(&self) -> Result<(u32, u32)> {
+        let greeting = greeting(self.amqp).context("the node does not answer")?;
+        version_in(&greeting).context("the node reports no version")
+    }
+
     /// Runs `rabbitmqctl` on this node and returns what it printed.
     pub async fn ctl(&self, args: &[&str]) -> Result<String> {
         self.tool("rabbitmqctl", args).await
@@ -145,13 +155,14 @@ impl Node {
 
     /// Whether the node speaks AMQP, and HTTP where it was asked to.
     pub(super) fn answers(&self) -> bool {
-        speaks_amqp(self.amqp)
+        greeting(self.amqp).is_some()
             && [self.management, self.prometheus].into_iter().flatten().all(|port| connect(port).is_some())
     }
 
     /// The whole environment of the server and of its tools; it separates this node from every other.
     pub(super) fn env(&self) -> Vec<(OsString, OsString)> {
-        let file = |name: &str| self.dir.join(name).into_os_string();
+        let dir = self.installation.sees(&self.dir);
+        let file = |name: &str| dir.join(name).into_os_string();
         let loopback = OsString::from("-kernel inet_dist_use_interface {127,0,0,1}");
         let own = [
             ("HOME", file("home")),
@@ -185,13 +196,21 @@ impl Node {
         own.into_iter().map(|(name, value)| (OsString::from(name), value)).collect()
     }
 
+    /// The script of the server, for the launcher.
     pub(super) fn server(&self) -> PathBuf {
-        self.sbin.join("rabbitmq-server")
+        self.installation.script("rabbitmq-server")
+    }
+
+    /// A shell script that becomes the program given to it, where this node can see it.
+    pub(super) fn launcher(&self) -> PathBuf {
+        self.dir.join("launch.sh")
     }
 
     async fn tool(&self, tool: &str, args: &[&str]) -> Result<String> {
-        let mut command = tokio::process::Command::new(self.sbin.join(tool));
+        let mut command = tokio::process::Command::new("/bin/sh");
         command
+            .arg(self.launcher())
+            .arg(self.installation.script(tool))
             .args(["-q", "-n", &self.name])
             .args(args)
             .env_clear()
@@ -218,6 +237,7 @@ impl Node {
         std::fs::write(&cookie, format!("LAB{}X{}", std::process::id(), self.dist))?;
         std::fs::set_permissions(&cookie, std::fs::Permissions::from_mode(0o400))?;
         std::fs::write(self.dir.join("env.conf"), "")?;
+        std::fs::write(self.launcher(), self.installation.launcher(&self.dir)?)?;
         let mut plugins = Vec::new();
         let mut config = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\n\
@@ -258,38 +278,32 @@ pub(super) fn tail(path: &Path, lines: usize) -> String {
     }
 }
 
-/// The scripts of the newest RabbitMQ server on this machine.
-fn installed() -> Result<PathBuf> {
-    let mut found: Vec<PathBuf> = INSTALLED_UNDER
-        .iter()
-        .filter_map(|base| std::fs::read_dir(base).ok())
-        .flat_map(|entries| entries.filter_map(|entry| Some(entry.ok()?.path())))
-        .flat_map(|path| [path.join("sbin"), path])
-        .filter(|path| path.ends_with("sbin") && path.join("rabbitmq-server").is_file())
-        .collect();
-    found.sort();
-    found.pop().with_context(|| {
-        format!(
-            "no RabbitMQ server below {}; run scripts/setup.sh to install one",
-            INSTALLED_UNDER.join(" or ")
-        )
-    })
-}
-
 fn connect(port: u16) -> Option<TcpStream> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()
 }
 
-/// Sends the AMQP 0-9-1 protocol header; a node that is up answers with a method frame, whose first octet is 1.
-fn speaks_amqp(port: u16) -> bool {
-    let hello = || -> Option<u8> {
-        let mut stream = connect(port)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-        stream.write_all(b"AMQP\x00\x00\x09\x01").ok()?;
-        let mut first = [0];
-        stream.read_exact(&mut first).ok()?;
-        Some(first[0])
-    };
-    hello() == Some(1)
+/// Sends the AMQP 0-9-1 protocol header and returns the payload of the first frame, `connection.start`: a node that is up
+/// answers with a method frame, whose first octet is 1.
+fn greeting(port: u16) -> Option<Vec<u8>> {
+    let mut stream = connect(port)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(b"AMQP\x00\x00\x09\x01").ok()?;
+    let mut head = [0; 7];
+    stream.read_exact(&mut head).ok()?;
+    let [1, _, _, size @ ..] = head else { return None };
+    let mut payload = vec![0; usize::try_from(u32::from_be_bytes(size)).ok()?.min(GREETING_BYTES_MAX)];
+    stream.read_exact(&mut payload).ok()?;
+    Some(payload)
+}
+
+/// The `version` among the server properties of a greeting: a short string as the name, then `S` and a long string.
+fn version_in(greeting: &[u8]) -> Option<(u32, u32)> {
+    const NAME: &[u8] = b"\x07versionS";
+    let at = greeting.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    let rest = greeting.get(at..)?;
+    let (size, rest) = rest.split_first_chunk::<4>()?;
+    let text = std::str::from_utf8(rest.get(..usize::try_from(u32::from_be_bytes(*size)).ok()?)?).ok()?;
+    let mut numbers = text.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
 }

@@ -52,7 +52,7 @@ impl ProcessBuilder {
         self
     }
 
-    /// Sets a variable; nothing but `PATH`, `HOME` and `TMPDIR` is inherited. The last value of a name counts.
+    /// Sets a variable; nothing but `PATH`, `HOME`, `TMPDIR` and `KINGPOST_BUG` is inherited. The last value of a name counts.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
@@ -107,7 +107,7 @@ impl Process {
 
     /// Any program by its path.
     pub fn program(program: &Path) -> ProcessBuilder {
-        let inherited = ["PATH", "HOME", "TMPDIR"];
+        let inherited = ["PATH", "HOME", "TMPDIR", "KINGPOST_BUG"];
         ProcessBuilder {
             name: program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned(),
             program: program.to_owned(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::sync::OnceCell;
 
-use super::node::{Node, tail};
+use super::node::{Installation, Node, tail};
 use super::{BrokerOptions, wait_for};
 
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -24,8 +24,8 @@ const ATTEMPTS: u32 = 3;
 const KEEPER: &str = r#"
 trap '' HUP INT TERM
 cd "$DIR" || exit 1
-epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" >epmd.log 2>&1 9<&- & epmd=$!
-"$SERVER" >console.log 2>&1 9<&- & node=$!
+/bin/sh "$LAUNCHER" epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" >epmd.log 2>&1 9<&- & epmd=$!
+/bin/sh "$LAUNCHER" "$SERVER" >console.log 2>&1 9<&- & node=$!
 idle=0
 while kill -0 "$node" 2>/dev/null; do
     if flock -n -x 9; then
@@ -68,7 +68,7 @@ impl Deref for SharedBroker {
 
 impl SharedBroker {
     async fn attach() -> Result<Self> {
-        let place = Place::of_this_workspace()?;
+        let place = Place::of(&Installation::chosen()?)?;
         let users = blocking(place.users.clone(), |file| file.lock_shared()).await?;
         let _starting = blocking(place.starting.clone(), |file| file.lock()).await?;
         if let Some(node) = place.running_node() {
@@ -85,7 +85,7 @@ impl SharedBroker {
     }
 }
 
-/// Where the processes of one user and one checkout find each other.
+/// Where the processes of one user and one checkout find each other, for each RabbitMQ they run.
 struct Place {
     users: PathBuf,
     starting: PathBuf,
@@ -93,9 +93,10 @@ struct Place {
 }
 
 impl Place {
-    fn of_this_workspace() -> Result<Self> {
+    fn of(installation: &Installation) -> Result<Self> {
         let mut hash = DefaultHasher::new();
         env!("CARGO_MANIFEST_DIR").hash(&mut hash);
+        installation.hash(&mut hash);
         let user = rustix::process::getuid().as_raw();
         let dir = std::env::temp_dir().join(format!("kingpost-shared-{user}-{:08x}", hash.finish() as u32));
         std::fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
@@ -145,6 +146,7 @@ impl Place {
             .env_clear()
             .envs(node.env())
             .env("DIR", dir)
+            .env("LAUNCHER", node.launcher())
             .env("SERVER", node.server())
             .env("STATE", &self.state)
             .env("USERS", &self.users)

@@ -1,6 +1,8 @@
 //! The lab keeps its word: real nodes and processes start, fail on demand and leave nothing behind.
 #![forbid(unsafe_code)]
 
+mod proxy;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -22,19 +22,23 @@ fn words(errors: &[FieldError]) -> String {
     }
 }
 
+/// What was said and what to do about it; the kind of the failure alone doesn't say the latter.
+fn explained(errors: &[FieldError], advice: &str) -> String {
+    format!("{}: {advice}", words(errors))
+}
+
 /// A refusal of one document, by the class that the catalogue gives it.
 pub(super) fn refused(ruling: &Ruling, errors: &[FieldError], msg_code: Option<i64>) -> Failure {
     let kind = match ruling.class {
         Class::Transient | Class::SessionLost => FailureKind::Transient,
+        Class::Throttled => FailureKind::Throttled,
         Class::Data if ruling.base_data => FailureKind::BaseData,
         Class::Data | Class::State => FailureKind::Refused,
         Class::Config => FailureKind::Configuration,
         Class::Unclear => FailureKind::Unclear,
         Class::Duplicate => FailureKind::Conflict,
     };
-    // 14: the limit of calls is reached (MsgCode list of the WebAPI manual).
-    let kind = if msg_code == Some(14) { FailureKind::Throttled } else { kind };
-    let failure = Failure::new(kind, words(errors)).with_problems(problems(errors));
+    let failure = Failure::new(kind, explained(errors, &ruling.advice)).with_problems(problems(errors));
     match msg_code {
         Some(code) => failure.with_code(format!("MsgCode {code}")),
         None => failure,
@@ -42,30 +46,34 @@ pub(super) fn refused(ruling: &Ruling, errors: &[FieldError], msg_code: Option<i
 }
 
 /// A refusal of a whole call.
-pub(super) fn refused_whole(answer: &SaveAnswer) -> Failure {
-    let ruling = Catalogue::builtin().rule(answer.msg_code, &answer.errors);
+pub(super) fn refused_whole(catalogue: &Catalogue, answer: &SaveAnswer) -> Failure {
+    let ruling = catalogue.rule(answer.msg_code, &answer.errors);
     refused(&ruling, &answer.errors, answer.msg_code)
 }
 
-/// A reading call that failed: nothing was written by it.
-pub(super) fn reading(error: &KingdeeError) -> Failure {
+/// A reading call that failed: nothing was written by it, and what it was refused for is no fault of the document.
+pub(super) fn reading(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
+    let kind = match error.class_by(catalogue) {
+        Class::Config => FailureKind::Configuration,
+        Class::Throttled => FailureKind::Throttled,
+        Class::SessionLost => FailureKind::Transient,
+        Class::Transient if matches!(error, KingdeeError::Refused(_)) => FailureKind::Transient,
+        _ => FailureKind::Unavailable,
+    };
     match error {
-        KingdeeError::Refused(answer) => refused_whole(answer),
-        other => match other.class() {
-            Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
-            Class::SessionLost => Failure::new(FailureKind::Transient, other.to_string()),
-            _ => Failure::new(FailureKind::Unavailable, other.to_string()),
-        },
+        KingdeeError::Refused(answer) => Failure { kind, ..refused_whole(catalogue, answer) },
+        other => Failure::new(kind, other.to_string()),
     }
+    .by(kind.usual_fault())
 }
 
 /// A writing call that failed as a whole.
-pub(super) fn writing(error: &KingdeeError) -> Failure {
+pub(super) fn writing(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
     match error {
         KingdeeError::NotSent { .. } => Failure::new(FailureKind::Unavailable, error.to_string()),
         KingdeeError::Invalid { .. } => Failure::new(FailureKind::Internal, error.to_string()),
-        KingdeeError::Refused(answer) => refused_whole(answer),
-        other => match other.class() {
+        KingdeeError::Refused(answer) => refused_whole(catalogue, answer),
+        other => match other.class_by(catalogue) {
             Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
             // That nothing is executed after a lost session is nowhere promised: the next try looks the number up.
             Class::SessionLost => Failure::new(FailureKind::Transient, other.to_string()),
@@ -99,12 +107,28 @@ mod tests {
             (UnknownCause::Html, None),
         ] {
             let error = KingdeeError::Unknown { cause, write: true, text: "x".to_owned() };
-            let failure = writing(&error);
+            let failure = writing(Catalogue::builtin(), &error);
             assert_eq!((failure.kind, failure.in_flight), (FailureKind::Unclear, true), "{cause}");
             assert_eq!(failure.code.as_deref(), code, "{cause}");
         }
         let error =
             KingdeeError::Unknown { cause: UnknownCause::TimedOut, write: false, text: "x".to_owned() };
-        assert_eq!(reading(&error).kind, FailureKind::Unavailable);
+        assert_eq!(reading(Catalogue::builtin(), &error).kind, FailureKind::Unavailable);
+    }
+
+    #[test]
+    fn what_a_look_up_is_refused_for_kills_no_document() {
+        for (code, text, kind) in [
+            (4, "服务器出错", FailureKind::Unavailable),
+            (11, "没有见过的说法", FailureKind::Unavailable),
+            (2, "没有查看权限", FailureKind::Configuration),
+            (13, "网控冲突，请稍候再使用", FailureKind::Transient),
+            (14, "接口调用次数达到上限", FailureKind::Throttled),
+        ] {
+            let errors = vec![FieldError { field: None, message: text.to_owned(), index: None }];
+            let answer = SaveAnswer { errors, msg_code: Some(code), ..SaveAnswer::default() };
+            let failure = reading(Catalogue::builtin(), &KingdeeError::Refused(Box::new(answer)));
+            assert_eq!((failure.kind, failure.in_flight), (kind, false), "{text}");
+        }
     }
 }

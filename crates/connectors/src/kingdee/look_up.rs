@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use kingpost_kingdee::{BillQuery, Cell, DocumentStatus, KingdeeError, filter};
-use kingpost_model::{Failure, FailureKind, LoadedHow, Standing};
+use kingpost_model::{Failure, FailureKind, Load};
 use rust_decimal::Decimal;
 
 use super::{
+    batch::{Batch, Call},
     failures,
     forms::{Content, day, decimal},
     identity,
-    target::{Job, KingdeeTarget, Progress},
+    life::Seen,
+    target::KingdeeTarget,
 };
 
 /// Rows of one query at most, as documented for `ExecuteBillQuery`; an entry field makes one row per line.
@@ -20,84 +22,33 @@ const KEYS_MAX: usize = 50;
 
 /// A document as it stands in Kingdee.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) id: String,
-    pub(super) status: DocumentStatus,
-    pub(super) cancelled: bool,
-    pub(super) content: Option<Content>,
+struct Found {
+    id: String,
+    status: DocumentStatus,
+    cancelled: bool,
+    content: Option<Content>,
 }
 
 impl KingdeeTarget {
-    /// Fails what can't be looked up safely, or isn't what it is looked up as, before anything is sent.
-    pub(super) fn check_keys(&self, jobs: &mut [Job<'_>]) {
-        for job in jobs {
-            if let Err(error) = filter::equals("FBillNo", &job.load.number) {
-                let text =
-                    format!("the number `{}` can't be used as a document number: {error}", job.load.number);
-                job.fail(Failure::new(FailureKind::Refused, text));
-            } else if let Err(text) = identity::check(&job.load.model, &job.load.number) {
-                job.fail(Failure::new(FailureKind::Refused, text));
+    /// Looks documents up, and says of each what stands under its number.
+    pub(super) async fn find(&self, call: &Call, loads: &[Load], batch: &mut Batch<'_>) {
+        let loads: Vec<&Load> = call.members.iter().filter_map(|at| loads.get(*at)).collect();
+        let numbers: Vec<&str> = loads.iter().map(|load| load.number.as_str()).collect();
+        match self.look_up(&numbers).await {
+            Ok(mut found) => {
+                let seen = |load: &&Load| {
+                    let ours = self.form.and_then(|form| form.content(&load.model));
+                    let documents = found.remove(&load.number).unwrap_or_default();
+                    documents.into_iter().map(|document| document.beside(ours.as_ref())).collect()
+                };
+                batch.looked_up(call, loads.iter().map(seen).collect());
             }
+            Err(error) => batch.failed(call, &failures::reading(&self.spec.texts, &error)),
         }
-    }
-
-    /// Looks documents up and settles what each look-up decides; absent ones that nobody can be writing stay absent.
-    pub(super) async fn find(&self, jobs: &mut [&mut Job<'_>]) {
-        if jobs.is_empty() {
-            return;
-        }
-        let numbers: Vec<&str> = jobs.iter().map(|job| job.load.number.as_str()).collect();
-        let found = match self.look_up(&numbers).await {
-            Ok(found) => found,
-            Err(error) => {
-                for job in jobs {
-                    job.fail(failures::reading(&error));
-                }
-                return;
-            }
-        };
-        for job in jobs {
-            let documents = found.get(&job.load.number).map_or(&[][..], Vec::as_slice);
-            match documents {
-                [] if job.load.standing == Standing::Unproven => {
-                    let text = "not found, but a write of it may still be running; it is looked up again";
-                    job.fail(Failure::new(FailureKind::Unclear, text));
-                }
-                [] => job.progress = Progress::Absent,
-                [one] => self.adopt(job, one),
-                many => job.fail(several(many)),
-            }
-        }
-    }
-
-    /// Takes a found document for ours if its content agrees.
-    pub(super) fn adopt(&self, job: &mut Job<'_>, found: &Found) {
-        if found.cancelled {
-            let text = format!(
-                "a cancelled (作废) document with the id {} holds this number; delete it or let it count as done",
-                found.id
-            );
-            job.fail(Failure::new(FailureKind::Conflict, text));
-            return;
-        }
-        let ours = self.form.and_then(|form| form.content(&job.load.model));
-        let difference =
-            ours.as_ref().zip(found.content.as_ref()).and_then(|(ours, there)| ours.difference(there));
-        if let Some(difference) = difference {
-            let text = format!("another document (id {}) holds this number: {difference}", found.id);
-            job.fail(Failure::new(FailureKind::Conflict, text));
-            return;
-        }
-        let finished = self.is_finished(&found.status);
-        let how = if finished { LoadedHow::AlreadyThere } else { LoadedHow::Resumed };
-        job.there(found.id.clone(), found.status.clone(), how);
     }
 
     /// The documents of some numbers; a number without one is not in the map.
-    pub(super) async fn look_up(
-        &self,
-        numbers: &[&str],
-    ) -> Result<BTreeMap<String, Vec<Found>>, KingdeeError> {
+    async fn look_up(&self, numbers: &[&str]) -> Result<BTreeMap<String, Vec<Found>>, KingdeeError> {
         let mut found = BTreeMap::new();
         let mut chunks: Vec<&[&str]> = numbers.chunks(KEYS_MAX).rev().collect();
         while let Some(chunk) = chunks.pop() {
@@ -169,13 +120,18 @@ impl KingdeeTarget {
     }
 }
 
-/// More than one document of one number: what must never happen. Nothing is written until a person has decided.
-fn several(documents: &[Found]) -> Failure {
-    let ids: Vec<&str> = documents.iter().map(|document| document.id.as_str()).collect();
-    let text = format!(
-        "{} documents hold this number (ids {}); delete all but the right one in Kingdee",
-        documents.len(),
-        ids.join(", ")
-    );
-    Failure::new(FailureKind::Conflict, text).with_code("duplicate")
+/// What is wrong with a document that can't be looked up safely, or isn't what it is looked up as.
+pub(super) fn unfit(load: &Load) -> Option<Failure> {
+    let text = match filter::equals("FBillNo", &load.number) {
+        Err(error) => format!("the number `{}` can't be used as a document number: {error}", load.number),
+        Ok(_) => identity::check(&load.model, &load.number).err()?,
+    };
+    Some(Failure::new(FailureKind::Refused, text))
+}
+
+impl Found {
+    fn beside(self, ours: Option<&Content>) -> Seen {
+        let difference = ours.zip(self.content.as_ref()).and_then(|(ours, there)| ours.difference(there));
+        Seen { id: self.id, status: self.status, cancelled: self.cancelled, difference }
+    }
 }

@@ -1,12 +1,15 @@
 //! 金蝶云星空 as a target.
 
+pub mod batch;
 mod failures;
 mod forms;
 mod identity;
+pub mod life;
 mod look_up;
-mod save;
-mod steps;
 mod target;
+mod texts;
 
 pub use forms::{Content, Form};
-pub use target::{Finish, KingdeeTarget, TargetSpec};
+pub use life::Finish;
+pub use target::{KingdeeTarget, TargetSpec};
+pub use texts::catalogue;

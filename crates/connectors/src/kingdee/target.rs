@@ -1,29 +1,19 @@
-//! Loading documents: look up what may be there, save what is absent, finish what is not finished.
+//! Loading documents: makes the calls that are due and hands their answers to the documents' lives.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use kingpost_kingdee::{DocumentStatus, KingdeeClient, KingdeeError, Ready, SaveOption, UnknownCause};
-use kingpost_model::{BoxFuture, Failure, FailureKind, Lease, Load, Loaded, LoadedHow, Standing, Target};
+use bytes::Bytes;
+use kingpost_kingdee::{Catalogue, KingdeeClient, KingdeeError, Ready, SaveOption, UnknownCause};
+use kingpost_model::{BoxFuture, Failure, Lease, Load, Loaded, Target};
 
 use super::{
+    batch::{Batch, Call},
     failures,
     forms::{self, Form},
+    life::{Action, Finish},
+    look_up::unfit,
 };
-use crate::{Calls, TIMED_OUT};
-
-/// How far a document is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
-    /// Saved.
-    Save,
-    /// Saved and submitted.
-    Submit,
-    /// Saved, submitted and audited.
-    Audit,
-}
+use crate::Calls;
 
 /// What documents of one scheme are posted as.
 #[derive(Clone, Debug)]
@@ -34,6 +24,8 @@ pub struct TargetSpec {
     pub finish: Finish,
     /// Save options, siblings of `Model`, in wire order.
     pub options: Vec<SaveOption>,
+    /// What its refusals mean.
+    pub texts: Catalogue,
 }
 
 /// One form of one Kingdee account.
@@ -44,76 +36,10 @@ pub struct KingdeeTarget {
     calls: Arc<dyn Calls>,
 }
 
-/// A document that exists, and how it came to.
-#[derive(Clone, Debug)]
-pub(super) struct Existing {
-    pub(super) id: String,
-    pub(super) status: DocumentStatus,
-    pub(super) how: LoadedHow,
-}
-
-/// What has become of a document so far.
-#[derive(Clone, Debug)]
-pub(super) enum Progress {
-    /// To be posted.
-    Absent,
-    /// It exists; steps may be left.
-    There(Existing),
-    /// It failed.
+/// Why a write was not made.
+enum Unready {
+    LeaseLost,
     Failed(Failure),
-}
-
-/// One document on its way.
-pub(super) struct Job<'a> {
-    pub(super) load: &'a Load,
-    pub(super) progress: Progress,
-}
-
-impl Job<'_> {
-    pub(super) fn fail(&mut self, failure: Failure) {
-        self.progress = Progress::Failed(failure);
-    }
-
-    pub(super) fn there(&mut self, id: String, status: DocumentStatus, how: LoadedHow) {
-        self.progress = Progress::There(Existing { id, status, how });
-    }
-}
-
-/// How long documents of one batch are tried one by one before the rest has to come again: 50 that take half a minute
-/// each would outlast the broker's patience with its consumer (30 minutes).
-const ONE_BY_ONE_MAX: Duration = Duration::from_secs(120);
-
-/// What is tried one by one ends with the first sign that Kingdee doesn't work, or when it takes too long.
-pub(super) struct OneByOne {
-    until: Instant,
-    ended: Option<Failure>,
-}
-
-impl OneByOne {
-    pub(super) fn begin() -> Self {
-        OneByOne { until: Instant::now() + ONE_BY_ONE_MAX, ended: None }
-    }
-
-    /// What becomes of the next document instead of a try, once it has ended.
-    pub(super) fn ended(&self) -> Option<Failure> {
-        if self.ended.is_none() && Instant::now() >= self.until {
-            let text = "not tried: documents that have to be tried alone take too long; it comes again";
-            return Some(Failure::new(FailureKind::Unavailable, text));
-        }
-        self.ended.clone()
-    }
-
-    /// Learns from a document that was tried.
-    pub(super) fn learn(&mut self, job: &Job<'_>) {
-        let Progress::Failed(failure) = &job.progress else { return };
-        let hangs = failure.in_flight && failure.code.as_deref() == Some(TIMED_OUT);
-        if hangs || failure.kind.is_outage() {
-            let kind = if hangs { FailureKind::Unavailable } else { failure.kind };
-            let mut next = Failure::new(kind, format!("not tried after another document: {}", failure.text));
-            next.retry_after = failure.retry_after;
-            self.ended = Some(next);
-        }
-    }
 }
 
 impl KingdeeTarget {
@@ -137,24 +63,41 @@ impl KingdeeTarget {
     }
 
     /// Makes a write possible at once: a login, which may take minutes, comes before the last look at the lease.
-    pub(super) async fn ready(&self, lease: &Lease) -> Result<Ready, Failure> {
+    async fn ready(&self, lease: &Lease) -> Result<Ready, Unready> {
         if !lease.is_held() {
-            return Err(lease_lost());
+            return Err(Unready::LeaseLost);
         }
         let started = Instant::now();
         let ready = self.client.ready().await.map_err(|error| {
             self.calls.call("kingdee", "login", outcome(&error), started.elapsed());
-            failures::writing(&error)
+            Unready::Failed(failures::writing(&self.spec.texts, &error))
         })?;
-        if lease.is_held() { Ok(ready) } else { Err(lease_lost()) }
+        if lease.is_held() { Ok(ready) } else { Err(Unready::LeaseLost) }
     }
 
-    /// True when nothing is left to do at this status.
-    pub(super) fn is_finished(&self, status: &DocumentStatus) -> bool {
-        match self.spec.finish {
-            Finish::Save => true,
-            Finish::Submit => matches!(status, DocumentStatus::Submitted | DocumentStatus::Approved),
-            Finish::Audit => *status == DocumentStatus::Approved,
+    async fn write(&self, call: &Call, loads: &[Load], lease: &Lease, batch: &mut Batch<'_>) {
+        let ready = match self.ready(lease).await {
+            Ok(ready) => ready,
+            Err(Unready::LeaseLost) => return batch.lease_lost(call),
+            Err(Unready::Failed(failure)) => return batch.failed(call, &failure),
+        };
+        let (form, texts) = (self.spec.form.as_str(), &self.spec.texts);
+        let models = || -> Vec<Bytes> {
+            call.members.iter().filter_map(|at| loads.get(*at)).map(|load| load.model.clone()).collect()
+        };
+        let ids: Vec<String> = call.members.iter().map(|at| batch.id(*at).to_owned()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let answer = match call.action {
+            Action::Submit => self.timed("submit", ready.submit(form, &ids)).await,
+            Action::Audit => self.timed("audit", ready.audit(form, &ids)).await,
+            Action::Save | Action::LookUp => {
+                self.timed("save", ready.batch_save(form, &self.spec.options, &models())).await
+            }
+        };
+        match (answer, call.action) {
+            (Ok(answer), Action::Submit | Action::Audit) => batch.stepped(call, texts, &answer),
+            (Ok(answer), Action::Save | Action::LookUp) => batch.saved(call, texts, &answer),
+            (Err(error), _) => batch.failed(call, &failures::writing(texts, &error)),
         }
     }
 }
@@ -170,14 +113,6 @@ fn outcome(error: &KingdeeError) -> &'static str {
     }
 }
 
-/// What a loader that lost its connection reports; it is never carried out, since its deliveries are lost as well.
-pub(super) fn lease_lost() -> Failure {
-    Failure::new(
-        FailureKind::Transient,
-        "this loader lost its connection to the broker and posts nothing more",
-    )
-}
-
 impl Target for KingdeeTarget {
     fn load<'a>(
         &'a self,
@@ -185,29 +120,22 @@ impl Target for KingdeeTarget {
         lease: &'a Lease,
     ) -> BoxFuture<'a, Vec<Result<Loaded, Failure>>> {
         Box::pin(async move {
-            let mut jobs: Vec<Job<'a>> =
-                documents.iter().map(|load| Job { load, progress: Progress::Absent }).collect();
-            self.check_keys(&mut jobs);
-            let mut known: Vec<&mut Job<'a>> = jobs
-                .iter_mut()
-                .filter(|job| {
-                    matches!(job.progress, Progress::Absent) && job.load.standing != Standing::Fresh
-                })
-                .collect();
-            self.find(&mut known).await;
-            self.save(&mut jobs, lease).await;
-            self.finish(&mut jobs, lease).await;
-            jobs.into_iter().map(outcome_of).collect()
+            let begun = Instant::now();
+            let mut batch = Batch::new(documents, self.spec.finish);
+            for (at, load) in documents.iter().enumerate() {
+                if let Some(failure) = unfit(load) {
+                    batch.refuse(at, failure);
+                }
+            }
+            while let Some(call) = batch.next(begun.elapsed()) {
+                match call.action {
+                    Action::LookUp => self.find(&call, documents, &mut batch).await,
+                    Action::Save | Action::Submit | Action::Audit => {
+                        self.write(&call, documents, lease, &mut batch).await;
+                    }
+                }
+            }
+            batch.outcomes()
         })
-    }
-}
-
-fn outcome_of(job: Job<'_>) -> Result<Loaded, Failure> {
-    match job.progress {
-        Progress::There(there) => {
-            Ok(Loaded { number: job.load.number.clone(), id: there.id, how: there.how })
-        }
-        Progress::Failed(failure) => Err(failure),
-        Progress::Absent => Err(lease_lost()),
     }
 }

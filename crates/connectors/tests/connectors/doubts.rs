@@ -1,7 +1,7 @@
 //! Saves whose answer is missing, or leaves something open.
 
-use kingpost_connectors::TIMED_OUT;
-use kingpost_model::{FailureKind, LoadedHow, Standing};
+use kingpost_connectors::{TIMED_OUT, kingdee};
+use kingpost_model::{FailureKind, LoadedHow, Standing, Verdict, decide};
 
 use crate::fake::{Fake, failure, fresh, load, refusal, status};
 
@@ -103,7 +103,8 @@ async fn an_error_of_the_whole_batch_makes_each_document_speak_for_itself() {
     let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2"), fresh("RK3")]).await;
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok(), "{outcomes:?}");
     assert_eq!(failure(&outcomes[1]).kind, FailureKind::Refused);
-    assert_eq!(saves(&kingdee), ["BatchSave RK1,RK2,RK3", "BatchSave RK1", "BatchSave RK2", "BatchSave RK3"]);
+    let halves = ["BatchSave RK1", "BatchSave RK2,RK3", "BatchSave RK2", "BatchSave RK3"];
+    assert_eq!(saves(&kingdee)[1..], halves);
     let looked_up = kingdee.calls().iter().position(|call| call == "ExecuteBillQuery RK1,RK2,RK3");
     assert_eq!(looked_up, Some(1), "before anything is posted again");
 }
@@ -206,5 +207,111 @@ async fn a_lock_and_a_lost_session_pass() {
         let passing = failure(&outcomes[0]);
         assert_eq!((passing.kind, passing.in_flight), (FailureKind::Transient, false), "{text}");
         assert_eq!(saves(&kingdee), ["BatchSave RK1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_of_a_whole_batch_waits_and_is_tried_again() {
+    let kingdee =
+        Fake::with(|call, _| if call.method == "BatchSave" { refusal(13, LOCK) } else { None }).await;
+    let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2"), fresh("RK3")]).await;
+    for outcome in outcomes {
+        let Verdict::Retry { after, counted, failure } = decide(outcome.unwrap_err(), 1) else {
+            panic!("it must be tried again")
+        };
+        assert_eq!((failure.kind, failure.code.as_deref()), (FailureKind::Transient, Some("MsgCode 13")));
+        assert_eq!((after.as_secs(), counted), (5, true));
+    }
+    assert_eq!(
+        saves(&kingdee)[1..],
+        ["BatchSave RK1", "BatchSave RK2,RK3", "BatchSave RK2", "BatchSave RK3"]
+    );
+}
+
+#[tokio::test]
+async fn a_limit_of_calls_slows_down_without_another_call() {
+    for text in ["接口调用次数达到上限", ""] {
+        let kingdee = Fake::with(move |call, _| match (call.method, text) {
+            ("BatchSave", "") => Some(status(false, 14, &[], &[])),
+            ("BatchSave", text) => refusal(14, text),
+            _ => None,
+        })
+        .await;
+        let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2"), fresh("RK3")]).await;
+        for outcome in outcomes {
+            let verdict = decide(outcome.unwrap_err(), 7);
+            let Verdict::Retry { counted: false, failure, .. } = verdict else { panic!("{verdict:?}") };
+            assert_eq!((failure.kind, failure.in_flight), (FailureKind::Throttled, false));
+        }
+        assert_eq!(kingdee.calls(), ["BatchSave RK1,RK2,RK3", "ExecuteBillQuery RK1,RK2,RK3"]);
+    }
+}
+
+#[tokio::test]
+async fn one_document_that_spoils_a_batch_of_twenty_dies_alone() {
+    let kingdee = Fake::with(|call, _| {
+        (call.method == "BatchSave" && call.about.iter().any(|number| number == "RK13"))
+            .then(|| status(false, 11, &[], &[(None, LOT)]))
+    })
+    .await;
+    let loads: Vec<_> = (1..=20).map(|n| fresh(&format!("RK{n}"))).collect();
+    let outcomes = kingdee.load(&loads).await;
+    for (load, outcome) in loads.iter().zip(outcomes) {
+        match outcome {
+            Ok(loaded) => assert_eq!(loaded.how, LoadedHow::Posted),
+            Err(failure) => {
+                assert_eq!(load.number, "RK13");
+                assert!(matches!(decide(failure, 1), Verdict::Dead { .. }));
+            }
+        }
+    }
+    assert_eq!(kingdee.documents().len(), 19);
+    assert!(kingdee.documents().iter().all(|(_, status)| *status == "C"));
+    // 20, 10 + 10, 5 + 5, 2 + 3, 1 + 1 or 1 + 2, 1 + 1.
+    assert!(saves(&kingdee).len() <= 11, "{:?}", saves(&kingdee));
+    let steps = kingdee.calls().iter().filter(|call| call.starts_with(['S', 'A'])).count();
+    assert_eq!(steps, 2, "what was saved in parts is submitted and audited together");
+}
+
+#[tokio::test]
+async fn a_text_of_a_schemes_file_changes_the_verdict() {
+    const NEWS: &str = "库存组织正在结账，请稍后";
+    const SCHEME: &str = "scheme: demo\ntitle: texts\n\
+        source:\n  system: wdt\n  method: wdt.wms.stockin.purchase.querywithdetail\n  key: order_no\n  \
+        window: { start: 2026-01-01T00:00:00+08:00 }\n\
+        target: { system: kingdee, form: STK_InStock, finish: audit, key: FBillNo, texts: texts.csv }\n\
+        model:\n  FBillNo: \"{{ order_no }}\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("demo.yaml"), SCHEME).unwrap();
+    for step in ["BatchSave", "Audit"] {
+        for (rows, kind, code) in [
+            ("", FailureKind::Refused, "MsgCode 11"),
+            (
+                "正在结账…稍后,,,transient,wait until the books are closed\n",
+                FailureKind::Transient,
+                "MsgCode 11",
+            ),
+            (",,11,configuration,an example\n", FailureKind::Configuration, "MsgCode 11"),
+            (
+                "正在结账,,11,base-data,an example\n正在结账,,,throttled,x\n",
+                FailureKind::BaseData,
+                "MsgCode 11",
+            ),
+        ] {
+            let table = format!("text,field,code,kind,advice\n{rows}");
+            std::fs::write(folder.path().join("texts.csv"), table).unwrap();
+            let schemes = kingpost_scheme::load_dir(folder.path()).unwrap();
+            let mut kingdee = Fake::with(move |call, _| {
+                (call.method == step).then(|| status(false, 11, &[], &[(Some(0), NEWS)]))
+            })
+            .await;
+            kingdee.texts = kingdee::catalogue(&schemes[0].target.texts).unwrap();
+            let outcomes = kingdee.load(&[fresh("RK1")]).await;
+            let failed = failure(&outcomes[0]);
+            assert_eq!((failed.kind, failed.code.as_deref()), (kind, Some(code)), "{step}: {rows}");
+            if kind == FailureKind::Transient {
+                assert_eq!(failed.text, format!("{NEWS}: wait until the books are closed"));
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use kingpost_connectors::{
     NoCalls,
     kingdee::{Finish, KingdeeTarget, TargetSpec},
 };
-use kingpost_kingdee::{Auth, KingdeeClient, KingdeeConfig, safe_save_options};
+use kingpost_kingdee::{Auth, Catalogue, KingdeeClient, KingdeeConfig, safe_save_options};
 use kingpost_model::{Failure, Lease, Load, Loaded, Standing, Target as _};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -72,6 +72,8 @@ pub(crate) struct Fake {
     url: String,
     behind: Arc<Behind>,
     lost: Arc<AtomicBool>,
+    /// What refusals mean to the target.
+    pub(crate) texts: Catalogue,
 }
 
 impl Fake {
@@ -96,7 +98,7 @@ impl Fake {
         let url = format!("http://{}/k3cloud/", listener.local_addr().unwrap());
         let app = Router::new().fallback(serve).with_state(Arc::clone(&behind));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Fake { url, behind, lost }
+        Fake { url, behind, lost, texts: Catalogue::builtin().clone() }
     }
 
     /// An address where nobody listens.
@@ -104,7 +106,7 @@ impl Fake {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/k3cloud/", listener.local_addr().unwrap());
         let behind = Arc::new(Behind { books: Mutex::default(), hook: Box::new(|_, _| None) });
-        Fake { url, behind, lost: Arc::default() }
+        Fake { url, behind, lost: Arc::default(), texts: Catalogue::builtin().clone() }
     }
 
     /// Fills the books before the first call.
@@ -149,7 +151,8 @@ impl Fake {
             auth,
             ca_file: None,
         };
-        let spec = TargetSpec { form: "STK_InStock".into(), finish, options: safe_save_options() };
+        let (form, options, texts) = ("STK_InStock".into(), safe_save_options(), self.texts.clone());
+        let spec = TargetSpec { form, finish, options, texts };
         let target = KingdeeTarget::new(KingdeeClient::new(config).unwrap(), spec, Arc::new(NoCalls));
         let lease = Lease::new(Arc::clone(&self.lost), Duration::from_secs(999));
         let outcomes = target.load(loads, &lease).await;

@@ -4,5 +4,7 @@
 
 mod doubts;
 mod fake;
+mod ledger;
+mod lives;
 mod loading;
 mod steps;

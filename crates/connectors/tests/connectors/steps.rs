@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kingpost_connectors::{TIMED_OUT, kingdee::Finish};
+use kingpost_connectors::{DUPLICATE, TIMED_OUT, kingdee::Finish};
 use kingpost_kingdee::Auth;
-use kingpost_model::{FailureKind, LoadedHow, Standing};
+use kingpost_model::{FailureKind, LoadedHow, Standing, Verdict, decide};
 
 use crate::fake::{Fake, failure, fresh, load, status, taking};
 
@@ -156,4 +156,35 @@ async fn a_step_that_times_out_is_read_by_the_next_try() {
     let outcomes = kingdee.load(&[load("RK1", Standing::Verify)]).await;
     assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Resumed);
     assert_eq!(kingdee.documents(), [("RK1".to_owned(), "C")]);
+}
+
+#[tokio::test]
+async fn a_second_document_that_shows_up_stops_the_steps() {
+    let kingdee = Fake::with(|call, books| {
+        (call.method == "Submit").then(|| {
+            books.add("RK1", "A");
+            status(false, 12, &[], &[(Some(0), "当前状态不允许提交")])
+        })
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1")]).await;
+    let conflict = failure(&outcomes[0]);
+    assert_eq!((conflict.kind, conflict.code.as_deref()), (FailureKind::Conflict, Some(DUPLICATE)));
+    assert!(conflict.text.contains("ids 100001, 100002"), "{conflict}");
+    assert_eq!(kingdee.calls(), ["BatchSave RK1", "Submit 100001", "ExecuteBillQuery RK1"]);
+}
+
+#[tokio::test]
+async fn a_step_that_is_always_broken_off_is_counted_and_not_for_ever() {
+    let kingdee = Fake::with(|call, _| {
+        (call.method == "Audit").then(|| status(false, 4, &[], &[(Some(0), "事务已中止")]))
+    })
+    .await;
+    let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2")]).await;
+    for outcome in outcomes {
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Transient, "{failure}");
+        assert!(matches!(decide(failure.clone(), 1), Verdict::Retry { counted: true, .. }));
+        assert!(matches!(decide(failure, 6), Verdict::Dead { .. }));
+    }
 }

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use kingpost_kingdee::{Catalogue, Class, FieldError, KingdeeError, SaveAnswer, UnknownCause};
+use kingpost_kingdee::{
+    Catalogue, Class, FieldError, KingdeeError, Row, SaveAnswer, Unconditional, UnknownCause,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -71,13 +73,21 @@ fn without_an_error_text_the_code_decides() {
     let class = |code| Catalogue::builtin().rule(code, &[]).class;
     assert_eq!(class(Some(7)), Class::Config);
     assert_eq!(class(Some(13)), Class::Transient);
+    assert_eq!(class(Some(14)), Class::Throttled);
     assert_eq!(class(None), Class::Data);
+}
+
+/// Rows as a program gives them.
+fn rows(json: &str) -> Vec<Row> {
+    serde_json::from_str(json).unwrap()
 }
 
 #[test]
 fn a_row_of_ones_own_wins_over_the_table() {
-    let rows = r#"[{"texts": ["字段…是必填项"], "fields": ["F_ABCD_Base"], "class": "config", "advice": "ask the key user"}]"#;
-    let catalogue = Catalogue::extended(rows).unwrap();
+    let own = rows(
+        r#"[{"texts": ["字段…是必填项"], "fields": ["F_ABCD_Base"], "class": "config", "advice": "ask the key user"}]"#,
+    );
+    let catalogue = Catalogue::extended(own).unwrap();
     let ruling = catalogue.rule(Some(11), &[error(Some("F_ABCD_Base"), "字段“项目”是必填项")]);
     assert_eq!((ruling.class, ruling.advice.as_str()), (Class::Config, "ask the key user"));
     assert_eq!(catalogue.rule(Some(11), &[error(None, "字段“项目”是必填项")]).class, Class::Data);
@@ -85,17 +95,27 @@ fn a_row_of_ones_own_wins_over_the_table() {
 }
 
 #[test]
-fn an_unusable_table_says_why() {
-    for (json, said) in [
-        (r#"[{"class": "data", "advice": "x"}]"#, "row 1 has no condition"),
-        (r#"[{"texts": ["…"], "class": "data", "advice": "x"}]"#, "row 1 has no condition"),
-        (r#"[{"texts": ["x"], "class": "fatal", "advice": "x"}]"#, "unknown variant"),
-        (r#"[{"text": "x", "class": "data", "advice": "x"}]"#, "unknown field"),
-        ("{", "write a JSON list"),
-    ] {
-        let error = Catalogue::extended(json).unwrap_err().to_string();
-        assert!(error.contains(said), "{json}: {error}");
+fn a_row_that_would_fit_everything_is_refused() {
+    let some = r#"{"texts": ["x"], "class": "data", "advice": "x"}"#;
+    for everything in
+        [r#"{"class": "data", "advice": "x"}"#, r#"{"texts": ["…"], "class": "data", "advice": "x"}"#]
+    {
+        let error = Catalogue::extended(rows(&format!("[{some}, {everything}]"))).unwrap_err();
+        assert_eq!(error, Unconditional { row: 2 });
+        assert!(error.to_string().contains("row 2 has no condition"), "{error}");
     }
+}
+
+#[test]
+fn an_exception_that_a_row_of_ones_own_knows_is_configuration() {
+    let own = rows(r#"[{"texts": ["Could not load file or assembly"], "class": "config", "advice": "x"}]"#);
+    let catalogue = Catalogue::extended(own).unwrap();
+    let error = KingdeeError::Unknown {
+        cause: UnknownCause::ResponseError,
+        write: true,
+        text: "Could not load file or assembly 'Example.Plugin'".to_owned(),
+    };
+    assert_eq!((error.class(), error.class_by(&catalogue)), (Class::Unclear, Class::Config));
 }
 
 #[test]

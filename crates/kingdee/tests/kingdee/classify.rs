@@ -166,7 +166,9 @@ fn an_unknown_text_of_a_refusal_is_data() {
 
 #[test]
 fn a_table_of_ones_own_is_used() {
-    let own = Catalogue::extended(r#"[{"texts": ["没有见过"], "class": "config", "advice": "x"}]"#).unwrap();
+    let rows =
+        serde_json::from_str(r#"[{"texts": ["没有见过"], "class": "config", "advice": "x"}]"#).unwrap();
+    let own = Catalogue::extended(rows).unwrap();
     let odd = answer(false, vec![], vec![error(Some(0), "没有见过的说法")]);
     let outcomes = per_document_with(&own, &["A"], &odd);
     assert!(matches!(&outcomes[0], DocumentOutcome::Failed { ruling, .. } if ruling.class == Class::Config));

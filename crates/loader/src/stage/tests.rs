@@ -25,14 +25,19 @@ impl<F: Fn(&Load, usize) -> Outcome + Send + Sync> Target for Fake<F> {
     }
 }
 
+/// How often it was told of an unclear outcome, and of a duplicate.
 #[derive(Default)]
-struct Told(AtomicUsize);
+struct Told(AtomicUsize, AtomicUsize);
 
 impl LoadObserver for Told {
     fn loaded(&self, _: &Loaded, _: Standing) {}
 
     fn unclear(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn duplicated(&self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
     }
 }
 

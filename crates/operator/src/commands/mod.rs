@@ -1,5 +1,6 @@
 //! The command line: one module per command, each with its arguments and what it does.
 
+mod audit;
 mod check;
 mod dead;
 mod failures;
@@ -28,6 +29,8 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Check(check::Check),
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -40,6 +43,7 @@ enum Command {
 impl CommandLine {
     pub(crate) async fn run(self, session: &Session) -> Result<Report, Stop> {
         match self.command {
+            Command::Audit(command) => Box::pin(command.run(session)).await,
             Command::Check(command) => command.run(session),
             Command::Dead(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use kingpost_sandbox::Options;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::client::{END, Lab, START, batch, model};
+use crate::client::{END, Lab, START, batch, model, options};
 
 async fn save(lab: &Lab, number: &str) -> Option<crate::client::Answer> {
     lab.kingdee("BatchSave", batch(&[model(number)])).await
@@ -236,4 +237,109 @@ async fn wdts_limits_bans_and_wrong_counts() {
     assert_eq!(answers[4]["response"]["status"], 4);
     assert_eq!(answers[5]["response"]["data"]["total_count"], 63);
     assert_eq!(answers[5]["response"]["data"]["order"].as_array().unwrap().len(), 20);
+}
+
+/// Arms a fault and gives back its id, to clear it by.
+async fn armed(lab: &Lab, operation: &str, action: Value) -> Value {
+    let rule = json!({"operation": operation, "action": action});
+    lab.post("/admin/faults", rule).await["ids"][0].clone()
+}
+
+async fn clear(lab: &Lab, id: &Value) {
+    assert_eq!(lab.send("DELETE", &format!("/admin/faults/{id}"), &[], "").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_held_request_goes_on_when_its_rule_is_cleared() {
+    let lab = Lab::start().await;
+    for (when, number, requests, documents) in [("before", "RK1", 1, 0), ("after", "RK2", 2, 2)] {
+        let id = armed(&lab, "BatchSave", json!({"kind": "hold", "when": when})).await;
+        let release = async {
+            until_requests(&lab, requests, false).await;
+            lab.until_documents(documents).await;
+            clear(&lab, &id).await;
+        };
+        let (answer, ()) = tokio::join!(save(&lab, number), release);
+        assert_eq!(answer.unwrap().json()["Result"]["ResponseStatus"]["IsSuccess"], true);
+        assert_eq!(commits(&lab, number).await, saved(true));
+    }
+}
+
+#[tokio::test]
+async fn a_zombie_without_a_time_commits_when_its_rule_is_cleared() {
+    let lab = Lab::start().await;
+    let id = armed(&lab, "BatchSave", json!({"kind": "zombie"})).await;
+    assert!(save(&lab, "RK1").await.is_none());
+    assert_eq!(lab.documents().await, 0);
+    clear(&lab, &id).await;
+    lab.until_documents(1).await;
+    assert_eq!(commits(&lab, "RK1").await, saved(false));
+}
+
+#[tokio::test]
+async fn a_batch_of_all_or_nothing_names_only_those_that_are_refused() {
+    let lab = Lab::start().await;
+    let mut bad = model("RK2");
+    bad["FSupplierId"]["FNumber"] = json!("GYS0999");
+    lab.fault("BatchSave", json!({"kind": "all_or_nothing"})).await;
+    let status = lab.save(&[model("RK1"), bad.clone()]).await;
+    assert_eq!((&status["IsSuccess"], &status["SuccessEntitys"]), (&json!(false), &json!([])));
+    let errors = status["Errors"].as_array().unwrap();
+    assert!(!errors.is_empty() && errors.iter().all(|error| error["DIndex"] == 1), "{status}");
+    assert_eq!(lab.documents().await, 0);
+    lab.fault("BatchSave", json!({"kind": "wrong_index", "add": 1})).await;
+    let status = lab.save(&[model("RK1"), bad]).await;
+    assert_eq!(
+        (&status["Errors"][0]["DIndex"], &status["SuccessEntitys"][0]["DIndex"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(lab.documents().await, 1);
+}
+
+#[tokio::test]
+async fn a_blind_query_has_no_rows_and_a_page_may_ask_to_wait_or_to_go_elsewhere() {
+    let lab = Lab::start().await;
+    lab.save(&[model("RK1")]).await;
+    let query = json!({"data": {"FormId": "STK_InStock", "FieldKeys": "FBillNo", "FilterString": ""}});
+    lab.fault("ExecuteBillQuery", json!({"kind": "blind"})).await;
+    assert_eq!(lab.kingdee("ExecuteBillQuery", query.clone()).await.unwrap().json(), json!([]));
+    assert_eq!(lab.kingdee("ExecuteBillQuery", query).await.unwrap().json(), json!([["RK1"]]));
+    for (action, header) in [
+        (json!({"kind": "status", "code": 429, "when": "before", "retry_after": 3}), "retry-after: 3"),
+        (
+            json!({"kind": "status", "code": 302, "when": "before", "location": "http://a/"}),
+            "location: http://a/",
+        ),
+    ] {
+        lab.fault("BatchSave", action).await;
+        let head = save(&lab, "RK2").await.unwrap().head;
+        assert!(head.contains(header), "{head}");
+    }
+    assert_eq!(lab.documents().await, 1);
+}
+
+#[tokio::test]
+async fn answers_that_never_fit_are_committed_all_the_same() {
+    let lab = Lab::start().await;
+    lab.fault("BatchSave", json!({"kind": "gzip_bomb", "mib": 1})).await;
+    let bomb = save(&lab, "BOMB").await.unwrap();
+    assert!(bomb.head.contains("content-encoding: gzip") && bomb.promised < 10_000);
+    lab.fault("BatchSave", json!({"kind": "half_body", "reset": true})).await;
+    // The reset may overtake what was sent before it.
+    assert!(save(&lab, "RESET").await.is_none_or(|answer| answer.received < answer.promised));
+    assert_eq!(lab.documents().await, 2);
+    lab.fault("BatchSave", json!({"kind": "endless_head"})).await;
+    save_and_leave(&lab, "HEAD", lab.until_documents(3)).await;
+    for number in ["BOMB", "RESET", "HEAD"] {
+        assert_eq!(commits(&lab, number).await, saved(false), "{number}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_set_without_unique_numbers_takes_a_number_twice() {
+    let lab = Lab::with(Options { repeated_numbers: true, ..options() }).await;
+    for _ in 0..2 {
+        assert_eq!(lab.save(&[model("RK1")]).await["IsSuccess"], true);
+    }
+    assert_eq!(lab.get("/admin/kingdee/summary").await["duplicates"], json!(["RK1"]));
 }

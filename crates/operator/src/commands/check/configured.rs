@@ -8,7 +8,8 @@ use std::{
 use kingpost_connectors::{NoCalls, source, target};
 use kingpost_scheme::Scheme;
 use kingpost_settings::{
-    Environment, KingdeeSettings, Problems, Program, extractor, loader, operator, transformer, warnings,
+    Environment, KingdeeSettings, Problems, Program, WdtSettings, both, extractor, loader, operator,
+    transformer, warnings,
 };
 
 /// Variables that look like settings and are none, a line each, and what is wrong with the settings of some programs.
@@ -40,17 +41,21 @@ fn of_program(
     schemes: &[Scheme],
 ) -> Result<(), Problems> {
     match program {
-        Program::Extractor => {
-            let settings = extractor(environment, accounts)?;
-            let clients = schemes.iter().filter_map(|scheme| {
-                source(scheme, settings.wdt.get(&scheme.account)?, Arc::new(NoCalls)).err()
-            });
-            clients.fold(Problems::new(), Problems::merge).or(())
-        }
+        Program::Extractor => sources(&extractor(environment, accounts)?.wdt, schemes),
         Program::Transformer => transformer(environment).map(|_| ()),
         Program::Loader => targets(&loader(environment, accounts)?.kingdee, schemes),
-        Program::Operator => targets(&operator(environment, accounts)?.kingdee, schemes),
+        Program::Operator => {
+            let settings = operator(environment, accounts)?;
+            both(targets(&settings.kingdee, schemes), sources(&settings.wdt, schemes)).map(|_| ())
+        }
     }
+}
+
+fn sources(accounts: &BTreeMap<Option<String>, WdtSettings>, schemes: &[Scheme]) -> Result<(), Problems> {
+    let clients = schemes
+        .iter()
+        .filter_map(|scheme| source(scheme, accounts.get(&scheme.account)?, Arc::new(NoCalls)).err());
+    clients.fold(Problems::new(), Problems::merge).or(())
 }
 
 fn targets(accounts: &BTreeMap<Option<String>, KingdeeSettings>, schemes: &[Scheme]) -> Result<(), Problems> {

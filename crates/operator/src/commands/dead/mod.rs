@@ -1,6 +1,18 @@
+mod discard;
+mod edit;
+mod export;
+mod file;
+mod filter;
+mod import;
 mod list;
+mod place;
+mod plan;
 mod read;
+mod replay;
+mod results;
+mod revision;
 mod show;
+mod source;
 
 use clap::Subcommand;
 
@@ -9,17 +21,29 @@ use crate::{
     session::Session,
 };
 
-/// Look at the dead letters: what can't go on until a person has mended the cause
+/// Look at the dead letters, which wait until a person has mended the cause, and act on them
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dead {
+    Discard(discard::Discard),
+    Edit(edit::Edit),
+    Export(export::Export),
+    Import(import::Import),
     List(list::List),
+    Plan(plan::PlanLetters),
+    Replay(Box<replay::Replay>),
     Show(show::Show),
 }
 
 impl Dead {
     pub(crate) async fn run(self, session: &Session) -> Result<Report, Stop> {
         match self {
+            Dead::Discard(command) => command.run(session).await,
+            Dead::Edit(command) => command.run(session).await,
+            Dead::Export(command) => command.run(session).await,
+            Dead::Import(command) => command.run(session).await,
             Dead::List(command) => command.run(session).await,
+            Dead::Plan(command) => command.run(session).await,
+            Dead::Replay(command) => command.run(session).await,
             Dead::Show(command) => command.run(session).await,
         }
     }

@@ -1,71 +1,112 @@
 //! Reading dead letters without taking them.
 
-use kingpost_broker::DeadLetter;
+use std::ops::ControlFlow;
+
+use kingpost_broker::{BrokerConfig, Inspector, Letter};
 use kingpost_model::{Route, StageName};
 
+use super::filter::Filter;
 use crate::{
     ending::{Stop, both},
     session::Session,
     terminal::counted,
 };
 
-/// What was read, and what was not.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    /// In the order of the queues, and within one in its own.
-    pub(super) letters: Vec<DeadLetter>,
-    /// How many queues were looked into.
-    pub(super) queues: usize,
-    /// Queues that aren't there.
-    pub(super) missing: Vec<String>,
-    /// Queues that hold more than was read: name, read, held.
-    pub(super) cut: Vec<(String, usize, u32)>,
+/// The dead-letter queues that a filter is about, and how to reach them.
+pub(crate) struct Places {
+    /// Stage and scheme of each, in the order of schemes and, within one, of the flow.
+    pub(crate) queues: Vec<(StageName, String)>,
+    pub(crate) broker: BrokerConfig,
 }
 
-/// Reads up to `limit` letters of each dead-letter queue of one scheme, or of all.
-pub(super) async fn read(
-    session: &Session,
-    scheme: Option<&str>,
-    stages: &[StageName],
-    limit: u32,
-) -> Result<Reading, Stop> {
-    // One scheme's queues follow from its name, so they can be read while a scheme file is being mended.
-    let names = match scheme {
-        Some(name) => Ok(vec![name.to_owned()]),
-        None => {
-            session.schemes().map(|schemes| schemes.into_iter().map(|scheme| scheme.name).collect()).map_err(
-                |stop| stop.hint("\ndead letters of one scheme can be read all the same: add --scheme NAME"),
-            )
-        }
-    };
-    let (names, settings) = both(names, session.settings())?;
-    let inspector = session.inspector(settings).await?;
-    let mut reading = Reading::default();
-    for name in &names {
-        for stage in stages {
-            let queue = Route::new(*stage, name).dead_queue();
-            reading.queues += 1;
-            let Some(depth) = inspector.depth(&queue).await? else {
-                reading.missing.push(queue);
-                continue;
-            };
-            let letters = inspector.browse(&queue, limit as usize).await?;
-            if depth.ready as usize > letters.len() {
-                reading.cut.push((queue, letters.len(), depth.ready));
-            }
-            reading.letters.extend(letters);
-        }
+/// What was read, and what was not.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// How many letters were looked at, over all queues.
+    pub(crate) looked: usize,
+    /// How many queues were looked into.
+    pub(crate) queues: usize,
+    /// Queues that aren't there.
+    missing: Vec<String>,
+    /// Queues that hold more than was read: name, read, held.
+    cut: Vec<(String, usize, usize)>,
+}
+
+impl Places {
+    /// The queues of one scheme, or of all.
+    pub(crate) fn of(session: &Session, filter: &Filter) -> Result<Self, Stop> {
+        // One scheme's queues follow from its name, so they can be read while a scheme file is being mended.
+        let names = match &filter.scheme {
+            Some(name) => Ok(vec![name.clone()]),
+            None => session
+                .schemes()
+                .map(|schemes| schemes.into_iter().map(|scheme| scheme.name).collect())
+                .map_err(|stop| {
+                    stop.hint("\ndead letters of one scheme can be reached all the same: add --scheme NAME")
+                }),
+        };
+        let (names, settings): (Vec<String>, _) = both(names, session.settings())?;
+        let stages = filter.stages();
+        let queues =
+            names.iter().flat_map(|name| stages.iter().map(|stage| (*stage, name.clone()))).collect();
+        Ok(Places { queues, broker: session.broker(&settings) })
     }
-    inspector.close().await;
-    Ok(reading)
+
+    /// Hands every letter that a filter means to `each`, queue by queue in its own order, looking at `limit` letters of
+    /// each queue at most. Memory doesn't grow with the number of letters.
+    pub(crate) async fn scan(
+        &self,
+        filter: &Filter,
+        now_ms: i64,
+        limit: usize,
+        mut each: impl FnMut(Letter) -> ControlFlow<()>,
+    ) -> Result<Reading, Stop> {
+        let inspector = Inspector::open(&self.broker).await?;
+        let mut reading = Reading { queues: self.queues.len(), ..Reading::default() };
+        for (stage, scheme) in &self.queues {
+            let queue = Route::new(*stage, &**scheme).dead_queue();
+            let mut broken = false;
+            let scanned = inspector
+                .scan(&queue, limit, |letter| {
+                    if !filter.matches(&letter, now_ms) {
+                        return ControlFlow::Continue(());
+                    }
+                    let flow = each(letter);
+                    broken = flow.is_break();
+                    flow
+                })
+                .await?;
+            reading.looked += scanned.read;
+            if !scanned.there {
+                reading.missing.push(queue);
+            } else if scanned.read < scanned.held && !broken {
+                reading.cut.push((queue, scanned.read, scanned.held));
+            }
+            if broken {
+                break;
+            }
+        }
+        inspector.close().await;
+        Ok(reading)
+    }
 }
 
 impl Reading {
+    /// How many queues were there.
+    pub(crate) fn there(&self) -> usize {
+        self.queues - self.missing.len()
+    }
+
+    /// True when everything that was there was read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.cut.is_empty()
+    }
+
     /// What the answer leaves out, a line each.
     ///
     /// # Errors
     /// There is not one of the queues, so that no answer would be the wrong answer.
-    pub(super) fn notes(&self) -> Result<String, Stop> {
+    pub(crate) fn notes(&self) -> Result<String, Stop> {
         const WHERE: &str = "no worker has declared it yet, or AMQP_URL names another virtual host";
         if self.missing.len() == self.queues {
             let queues = self.missing.join(", ");
@@ -94,6 +135,7 @@ mod tests {
     fn queues_that_are_not_there_are_never_taken_for_empty_ones() {
         let mut reading = Reading { queues: 2, missing: vec!["load.a.dead".into()], ..Reading::default() };
         assert!(reading.notes().is_ok_and(|notes| notes.contains("load.a.dead is not there")));
+        assert_eq!(reading.there(), 1);
         reading.missing.push("load.b.dead".into());
         let Err(stop) = reading.notes() else { panic!("nothing was read") };
         assert_eq!(stop.exit.code(), 1);
@@ -105,5 +147,6 @@ mod tests {
         let cut = vec![("load.a.dead".to_owned(), 10, 25)];
         let reading = Reading { queues: 1, cut, ..Reading::default() };
         assert!(reading.notes().is_ok_and(|notes| notes.contains("10 letters of 25 in load.a.dead")));
+        assert!(!reading.is_whole());
     }
 }

@@ -1,0 +1,438 @@
+//! Loaders, a broker and Kingdee in one thread on a clock of their own: deliveries, redeliveries, fresh copies and owners
+//! that die, lose their connection or hand over, in whatever order the dice say, while saves are still running.
+//!
+//! The stage, what it knows of documents, the documents' lives and the table of failures are the real ones. The broker
+//! keeps its promises: what was not settled comes again, marked, in front; one owner is given messages at a time.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    pin::Pin,
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use kingpost_connectors::kingdee::{
+    Finish,
+    batch::{Batch as Documents, Call},
+    life::{Action, Seen},
+};
+use kingpost_kingdee::{Catalogue, DocumentStatus, Entity, SaveAnswer};
+use kingpost_model::{Abandoned, FailureRecord, Item, Lease, RecordKey, Route, StageName, Tier, WorkId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::standing::Moment;
+
+const SETTLE_MS: u64 = 240_000;
+/// Documents of one batch, and batches at a time.
+const ROWS: usize = 3;
+const CONCURRENCY: usize = 2;
+/// A run that takes more moments than this doesn't end.
+const MOMENTS_MAX: u32 = 20_000;
+
+thread_local! {
+    static NOW_MS: Cell<u64> = const { Cell::new(0) };
+    /// When something that is waited for comes.
+    static WAKES: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+fn now_ms() -> u64 {
+    NOW_MS.get()
+}
+
+fn moment() -> Moment {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let wall_ms = 1_700_000_000_000 + i64::try_from(now_ms()).unwrap();
+    Moment { steady: *BEGIN + Duration::from_millis(now_ms()), wall_ms }
+}
+
+/// Ready at a moment of the simulated clock.
+struct At(u64);
+
+impl Future for At {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if now_ms() >= self.0 {
+            return Poll::Ready(());
+        }
+        WAKES.with_borrow_mut(|wakes| wakes.insert(self.0));
+        Poll::Pending
+    }
+}
+
+/// Decisions from a script; when it is used up, everything goes well and at once.
+#[derive(Debug)]
+struct Dice(std::vec::IntoIter<u8>);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0.next().map_or(0, |face| u64::from(face) % sides)
+    }
+}
+
+/// Kingdee's documents by number, with their status, and saves that are still running.
+#[derive(Debug)]
+struct Books {
+    dice: Dice,
+    unique: bool,
+    documents: BTreeMap<String, Vec<&'static str>>,
+    running: Vec<(u64, String)>,
+}
+
+impl Books {
+    /// Commits what is due.
+    fn settle(&mut self) {
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_iter().partition(|(at, _)| *at <= now_ms());
+        self.running = later;
+        for (_, number) in due {
+            let documents = self.documents.entry(number).or_default();
+            if !self.unique || documents.is_empty() {
+                documents.push("A");
+            }
+        }
+    }
+
+    /// A save arrives: each document is committed at its own time, or never. Returns when the answer comes, if it does.
+    fn save(&mut self, numbers: &[String]) -> Option<u64> {
+        let answered = self.dice.roll(4) != 3;
+        let mut last = now_ms();
+        for number in numbers {
+            let running = self.running.iter().any(|(_, other)| other == number);
+            assert!(!running, "{number} is saved while a save of it is running");
+            let there = self.documents.get(number).is_some_and(|documents| !documents.is_empty());
+            assert!(self.unique || !there, "{number} is saved although it is there");
+            // Nothing runs longer than the settle window, and the client waits for its answer less long than that.
+            let took = self.dice.roll(if answered { 90 } else { SETTLE_MS / 1_000 }) * 1_000;
+            if answered || self.dice.roll(3) != 2 {
+                self.running.push((now_ms() + took, number.clone()));
+                last = last.max(now_ms() + took);
+            }
+        }
+        answered.then_some(last)
+    }
+}
+
+struct Kingdee(Mutex<Books>);
+
+impl Kingdee {
+    fn seen(&self, number: &str) -> Vec<Seen> {
+        let mut books = self.0.lock().unwrap();
+        books.settle();
+        let documents = books.documents.get(number).cloned().unwrap_or_default();
+        let seen = |(at, status): (usize, &str)| Seen {
+            id: format!("{number}#{at}"),
+            status: DocumentStatus::from(status),
+            cancelled: false,
+            difference: None,
+        };
+        documents.into_iter().enumerate().map(seen).collect()
+    }
+
+    fn roll(&self, sides: u64) -> u64 {
+        self.0.lock().unwrap().dice.roll(sides)
+    }
+
+    async fn make(&self, call: &Call, documents: &mut Documents<'_>) {
+        let numbers: Vec<String> = call.members.iter().map(|at| documents.number(*at).to_owned()).collect();
+        let later = now_ms() + self.roll(20) * 1_000;
+        match call.action {
+            Action::LookUp => {
+                At(later).await;
+                let seen = numbers.iter().map(|number| self.seen(number)).collect();
+                At(later + self.roll(20) * 1_000).await;
+                documents.looked_up(call, seen);
+            }
+            Action::Save => {
+                let answered = self.0.lock().unwrap().save(&numbers);
+                At(answered.unwrap_or(later)).await;
+                match answered {
+                    Some(_) => documents.saved(call, Catalogue::builtin(), &self.saved(&numbers)),
+                    None => documents.failed(call, &unanswered()),
+                }
+            }
+            Action::Submit | Action::Audit => {
+                let answer = self.step(&numbers, if call.action == Action::Submit { "B" } else { "C" });
+                let lost = self.roll(8) == 7;
+                At(later).await;
+                if lost {
+                    documents.failed(call, &unanswered());
+                } else {
+                    documents.stepped(call, Catalogue::builtin(), &answer);
+                }
+            }
+        }
+    }
+
+    /// The answer to a save that has run to its end.
+    fn saved(&self, numbers: &[String]) -> SaveAnswer {
+        let entity = |number: &String| {
+            let id = self.seen(number).first().map(|seen| seen.id.clone()).unwrap();
+            Entity { id, number: number.clone(), index: None }
+        };
+        let successes = numbers.iter().map(entity).collect();
+        SaveAnswer { is_success: true, successes, errors: Vec::new(), msg_code: Some(0) }
+    }
+
+    fn step(&self, numbers: &[String], to: &'static str) -> SaveAnswer {
+        let mut books = self.0.lock().unwrap();
+        for number in numbers {
+            if let Some(status) = books.documents.get_mut(number).and_then(|documents| documents.first_mut()) {
+                *status = to;
+            }
+        }
+        drop(books);
+        self.saved(numbers)
+    }
+}
+
+fn unanswered() -> Failure {
+    Failure::new(FailureKind::Unclear, "no answer").leaving_a_write_in_flight()
+}
+
+impl Target for Kingdee {
+    fn load<'a>(
+        &'a self,
+        loads: &'a [Load],
+        lease: &'a Lease,
+    ) -> BoxFuture<'a, Vec<Result<Loaded, Failure>>> {
+        Box::pin(async move {
+            let begun = now_ms();
+            let mut documents = Documents::new(loads, Finish::Audit);
+            while let Some(call) = documents.next(Duration::from_millis(now_ms() - begun)) {
+                if call.action != Action::LookUp && !lease.is_held() {
+                    documents.lease_lost(&call);
+                } else {
+                    self.make(&call, &mut documents).await;
+                }
+            }
+            documents.outcomes()
+        })
+    }
+}
+
+struct Deaf;
+
+impl LoadObserver for Deaf {
+    fn loaded(&self, _: &Loaded, _: Standing) {}
+    fn unclear(&self) {}
+    fn duplicated(&self) {}
+}
+
+impl Outbox for Deaf {
+    fn put(&self, _: Route, _: Work) {}
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), Abandoned>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+type Task = Pin<Box<dyn Future<Output = Vec<Verdict>>>>;
+
+/// A loader's session: a stage that has been given messages under one lease.
+struct Owner {
+    stage: Arc<LoadStage>,
+    lost: Arc<AtomicBool>,
+    since_ms: u64,
+    tasks: Vec<(Task, Vec<Item>)>,
+}
+
+struct World {
+    kingdee: Arc<Kingdee>,
+    queue: VecDeque<Item>,
+    waiting: Vec<(u64, Work)>,
+    /// The active one, and those that lost their connection while calls were running.
+    owner: Owner,
+    former: Vec<Owner>,
+    ended: Vec<(String, bool)>,
+    messages: usize,
+}
+
+fn stage(kingdee: &Arc<Kingdee>) -> Arc<LoadStage> {
+    Arc::new(LoadStage {
+        target: Arc::clone(kingdee) as Arc<dyn Target>,
+        claims: Arc::default(),
+        unproven: Unproven::by(moment),
+        settle: Duration::from_millis(SETTLE_MS),
+        patience: PATIENCE,
+        observer: Arc::new(Deaf),
+    })
+}
+
+fn owner(stage: Arc<LoadStage>) -> Owner {
+    Owner { stage, lost: Arc::default(), since_ms: now_ms(), tasks: Vec::new() }
+}
+
+impl World {
+    fn new(numbers: usize, unique: bool, script: Vec<u8>) -> Self {
+        NOW_MS.set(10 * SETTLE_MS);
+        let dice = Dice(script.into_iter());
+        let books = Books { dice, unique, documents: BTreeMap::new(), running: Vec::new() };
+        let kingdee = Arc::new(Kingdee(Mutex::new(books)));
+        let mut owner = owner(stage(&kingdee));
+        owner.since_ms = 0;
+        let mut world = World {
+            kingdee,
+            queue: VecDeque::new(),
+            waiting: Vec::new(),
+            owner,
+            former: Vec::new(),
+            ended: Vec::new(),
+            messages: 0,
+        };
+        (0..numbers).for_each(|n| world.publish(n));
+        world
+    }
+
+    fn publish(&mut self, n: usize) {
+        let number = format!("RK{n}");
+        let key = RecordKey::new("STK_InStock", number.as_str());
+        let id = WorkId::new(format!("{number}/{}", self.messages));
+        let work = Work::new(id, StageName::Load, "s", key, "{}");
+        self.queue.push_back(Item { work, redelivered: false });
+        self.messages += 1;
+    }
+
+    /// Everything that can happen now, then the next moment at which something can.
+    fn pass(&mut self) {
+        let ready = std::mem::take(&mut self.waiting);
+        let (ready, waiting): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(at, _)| *at <= now_ms());
+        self.waiting = waiting;
+        self.queue.extend(ready.into_iter().map(|(_, work)| Item { work, redelivered: false }));
+        self.deliver();
+        while self.poll() {
+            self.deliver();
+        }
+        let wake = WAKES.with_borrow_mut(std::mem::take).into_iter().find(|at| *at > now_ms());
+        let due = self.waiting.iter().map(|(at, _)| *at).min();
+        if let Some(next) = wake.into_iter().chain(due).min() {
+            NOW_MS.set(next.max(now_ms()));
+        }
+        self.kingdee.0.lock().unwrap().settle();
+    }
+
+    fn deliver(&mut self) {
+        while self.owner.tasks.len() < CONCURRENCY && !self.queue.is_empty() {
+            let items: Vec<Item> = self.queue.drain(..ROWS.min(self.queue.len())).collect();
+            let age = Duration::from_millis(now_ms() - self.owner.since_ms);
+            let lease = Lease::new(Arc::clone(&self.owner.lost), age);
+            let (stage, batch) = (Arc::clone(&self.owner.stage), Batch { items: items.clone(), lease });
+            let task: Task = Box::pin(async move { stage.process(&batch, &Deaf).await });
+            self.owner.tasks.push((task, items));
+        }
+    }
+
+    /// Lets every batch go on; true when one of the active owner's has ended.
+    fn poll(&mut self) -> bool {
+        WAKES.with_borrow_mut(BTreeSet::clear);
+        let mut context = Context::from_waker(Waker::noop());
+        for former in &mut self.former {
+            former.tasks.retain_mut(|(task, _)| task.as_mut().poll(&mut context).is_pending());
+        }
+        self.former.retain(|former| !former.tasks.is_empty());
+        let mut ended = Vec::new();
+        for (mut task, items) in std::mem::take(&mut self.owner.tasks) {
+            match task.as_mut().poll(&mut context) {
+                Poll::Ready(verdicts) => ended.push((items, verdicts)),
+                Poll::Pending => self.owner.tasks.push((task, items)),
+            }
+        }
+        let any = !ended.is_empty();
+        for (items, verdicts) in ended {
+            assert_eq!(items.len(), verdicts.len());
+            items.iter().zip(verdicts).for_each(|(item, verdict)| self.conclude(item, verdict));
+        }
+        any
+    }
+
+    /// What the harness makes of a verdict.
+    fn conclude(&mut self, item: &Item, verdict: Verdict) {
+        let number = item.work.key.number.clone();
+        let (after, counted, failure) = match verdict {
+            Verdict::Done => return self.ended.push((number, true)),
+            Verdict::Dead { .. } => return self.ended.push((number, false)),
+            Verdict::Retry { after, counted, failure } => (after, counted, failure),
+        };
+        let wall_ms = moment().wall_ms;
+        let mut next =
+            item.work.after_failure(FailureRecord::of(&failure, &item.work, wall_ms, "simulated"), counted);
+        let unclear = failure.kind == FailureKind::Unclear;
+        if item.redelivered || (unclear && (failure.in_flight || next.unclear_since_ms.is_none())) {
+            next.unclear_since_ms = Some(wall_ms);
+        }
+        let delay = u64::try_from(Tier::at_least(after).delay.as_millis()).unwrap();
+        self.waiting.push((now_ms() + delay, next));
+    }
+
+    /// The owner's connection ends: what it had not settled comes again. Its process dies with it, comes back to the
+    /// queue under a new lease, or leaves it to another while its own calls still run.
+    fn break_off(&mut self, how: u64) {
+        let next = if how == 1 { Arc::clone(&self.owner.stage) } else { stage(&self.kingdee) };
+        let mut former = std::mem::replace(&mut self.owner, owner(next));
+        former.lost.store(true, Ordering::Release);
+        let unsettled: Vec<Item> = former.tasks.iter().flat_map(|(_, items)| items.iter().cloned()).collect();
+        for item in unsettled.into_iter().rev() {
+            self.queue.push_front(Item { redelivered: true, ..item });
+        }
+        if how == 0 {
+            former.tasks.clear();
+        }
+        self.former.push(former);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.waiting.is_empty() && self.owner.tasks.is_empty()
+    }
+
+    /// Until everything has ended; `events` are what happens to the owners, and copies that are published.
+    fn run(&mut self, events: &[u8], numbers: usize) {
+        let mut events = events.iter();
+        for _ in 0..MOMENTS_MAX {
+            if self.is_idle() {
+                return;
+            }
+            self.pass();
+            let n = usize::from(events.next().copied().unwrap_or_default());
+            match n % 12 {
+                7 => self.break_off(0),
+                8 => self.break_off(1),
+                9 => self.break_off(2),
+                6 if self.owner.tasks.is_empty() => self.break_off(3),
+                10 | 11 if self.kingdee.0.lock().unwrap().unique => self.publish(n % numbers),
+                _ => {}
+            }
+        }
+        panic!("not every message ends: {:?} {:?}", self.queue, self.waiting);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No save of a number leaves while another one is running, or after one has taken effect unseen; every message
+    /// ends; what ended well is there once, and audited.
+    #[test]
+    fn one_save_of_a_number_at_a_time_whoever_owns_it(
+        numbers in 1_usize..6,
+        unique in any::<bool>(),
+        script in proptest::collection::vec(any::<u8>(), 0..300),
+        events in proptest::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let mut world = World::new(numbers, unique, script);
+        world.run(&events, numbers);
+        prop_assert_eq!(world.ended.len(), world.messages);
+        NOW_MS.set(now_ms() + SETTLE_MS);
+        for (number, done) in &world.ended {
+            let seen = world.kingdee.seen(number);
+            prop_assert!(seen.len() <= 1, "{} is there {} times", number, seen.len());
+            if *done {
+                prop_assert_eq!(seen.first().map(|s| s.status.clone()), Some(DocumentStatus::Approved));
+            }
+        }
+    }
+}

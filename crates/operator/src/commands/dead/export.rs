@@ -1,0 +1,61 @@
+use std::{ops::ControlFlow, path::PathBuf};
+
+use clap::Args;
+
+use super::{file::Writer, filter::Filter, read::Places};
+use crate::{
+    act::Actor,
+    ending::{Report, Stop},
+    session::Session,
+    terminal::counted,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  kingpost dead export --out dead.ndjson
+  kingpost dead export --kind malformed --out malformed.ndjson
+  jq -r 'select(.number) | [.number, .kind, .text] | @tsv' dead.ndjson
+
+Letters are read and put back; none is taken. The file has one JSON object per line: a head, a letter each with its
+properties, headers and body as they are, and a last line with count and SHA-256, without which the file is not whole.
+`kingpost dead import` publishes them again. It holds business data: only its owner may read it.";
+
+/// Write dead letters to a file from which each can be put back byte for byte
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    filter: Filter,
+    /// Write to this file, which must not exist yet
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl Export {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
+        let places = Places::of(session, &self.filter)?;
+        let what = self.filter.describe();
+        let mut writer = Writer::create(&self.out, session.now_ms, &Actor::default().name(), &what)?;
+        let mut trouble = None;
+        let each = |letter| match writer.add(&letter) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(stop) => {
+                trouble = Some(stop);
+                ControlFlow::Break(())
+            }
+        };
+        let read = Box::pin(places.scan(&self.filter, session.now_ms, usize::MAX, each)).await;
+        let read = read.and_then(|reading| reading.notes());
+        let notes = match (read, trouble) {
+            (Ok(notes), None) => notes,
+            (Err(stop), _) | (_, Some(stop)) => {
+                let _ = std::fs::remove_file(&self.out);
+                return Err(stop);
+            }
+        };
+        let written = writer.finish()?;
+        let count = counted(written.count, "dead letter");
+        let out = format!("{count} in {}\nSHA-256 {}\n", written.path.display(), written.sha256);
+        Ok(Report::done(out).with_notes(notes))
+    }
+}

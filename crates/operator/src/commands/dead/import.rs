@@ -1,0 +1,210 @@
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use kingpost_broker::{AuditLetter, Custody, Identity, Letter, Parcel};
+use kingpost_model::StageName;
+
+use super::file::{self, Reader};
+use crate::{
+    act::{Action, Actor},
+    ending::{Report, Stop},
+    session::Session,
+    terminal::counted,
+};
+
+const AFTER_HELP: &str = "\
+Examples:
+  kingpost dead import dead.ndjson --reason 'discarded by mistake'
+
+The whole file is checked before anything is published: every hash, the count, and that the dead-letter queues are
+there. A letter that lies in its queue already is left out, so that an import which broke off can be run again. Body and
+headers come back as they were exported; the letters are dead letters as before, and nothing is posted by this.";
+
+/// Letters that are published before their confirms are awaited.
+const GROUP: usize = 256;
+/// Bytes of their bodies.
+const GROUP_BYTES: usize = 16 * 1024 * 1024;
+
+/// Put exported dead letters back into their queues
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Import {
+    /// A file that `kingpost dead export` or `discard` has written
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    actor: Actor,
+}
+
+impl Import {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
+        let checked = file::check(&self.file)?;
+        let broker = session.broker(&session.settings()?);
+        let mut wanted: BTreeMap<&str, HashSet<&Identity>> = BTreeMap::new();
+        for (queue, identity, _) in &checked.letters {
+            wanted.entry(queue).or_default().insert(identity);
+        }
+        let mut custodies = BTreeMap::new();
+        for queue in wanted.keys() {
+            let Some((stage, scheme)) = place_of(queue) else {
+                return Err(Stop::failed(format!(
+                    "`{queue}` is no dead-letter queue of a stage and a scheme"
+                )));
+            };
+            custodies.insert((*queue).to_owned(), Custody::take(&broker, stage, scheme).await?);
+        }
+        let mut there = present(&custodies, &wanted).await?;
+        let fresh = checked.letters.iter().filter(|(_, identity, _)| !there.contains(identity));
+        let named = fresh.map(|(_, identity, number)| AuditLetter {
+            id: identity.id.clone(),
+            key: number.clone(),
+            sha256: identity.sha256.clone(),
+        });
+        let named: Vec<AuditLetter> = named.collect();
+        let left_out = checked.letters.len() - named.len();
+        if named.is_empty() {
+            let count = counted(left_out, "letter");
+            return Ok(Report::done(format!(
+                "nothing to import: {count} of the file, all in their queues already\n"
+            )));
+        }
+        let action = Action::begin(&broker, &self.actor, "dead import", |event| {
+            event.reason.clone_from(&self.reason);
+            event.queues = custodies.keys().cloned().collect();
+            event.count = named.len() as u64;
+            event.digest = Some(checked.sha256.clone());
+            event.details = serde_json::json!({"file": self.file.display().to_string()});
+            event.letters = named;
+        })
+        .await?;
+        let published = publish(&self.file, &checked.sha256, &custodies, &mut there).await;
+        let (count, end) = match &published {
+            Ok(count) => (*count, "imported"),
+            Err((count, _)) => (*count, "imported before it broke off"),
+        };
+        let outcomes = [(end, count), ("there already", left_out)];
+        let outcomes = outcomes.map(|(name, count)| (name.to_owned(), count as u64));
+        action.end(outcomes.into_iter().filter(|(_, count)| *count > 0).collect()).await?;
+        for custody in custodies.into_values() {
+            custody.release().await;
+        }
+        match published {
+            Ok(count) => {
+                let mut out = format!("{} imported\n", counted(count, "dead letter"));
+                if left_out > 0 {
+                    out.push_str(&format!(
+                        "{} in their queues already, left out\n",
+                        counted(left_out, "letter")
+                    ));
+                }
+                Ok(Report::done(out))
+            }
+            Err((count, stop)) => {
+                Err(stop.hint(&format!("{} imported; run it again for the rest", counted(count, "letter"))))
+            }
+        }
+    }
+}
+
+/// Which of the identities lie in their queues.
+async fn present(
+    custodies: &BTreeMap<String, Custody>,
+    wanted: &BTreeMap<&str, HashSet<&Identity>>,
+) -> Result<HashSet<Identity>, Stop> {
+    let mut there = HashSet::new();
+    for (queue, custody) in custodies {
+        let identities = wanted.get(&**queue);
+        let mut round = custody.round().await?;
+        while let Some(held) = round.next().await? {
+            let identity = held.letter.identity();
+            if identities.is_some_and(|identities| identities.contains(&identity)) {
+                there.insert(identity);
+            }
+        }
+        round.close().await?;
+    }
+    Ok(there)
+}
+
+/// Publishes every letter of a file that isn't there yet; how many, also when it breaks off.
+async fn publish(
+    path: &Path,
+    sha256: &str,
+    custodies: &BTreeMap<String, Custody>,
+    there: &mut HashSet<Identity>,
+) -> Result<usize, (usize, Stop)> {
+    let mut reader = Reader::open(path).map_err(|stop| (0, stop))?;
+    let (mut count, mut group, mut bytes) = (0, Vec::new(), 0);
+    loop {
+        let next = reader.next().map_err(|stop| (count, stop))?;
+        let ended = next.is_none();
+        if let Some(letter) = next.filter(|letter| there.insert(letter.identity())) {
+            bytes += letter.work.body.len();
+            group.push(letter);
+        }
+        if ended || group.len() >= GROUP || bytes >= GROUP_BYTES {
+            count += together(std::mem::take(&mut group), custodies)
+                .await
+                .map_err(|(n, stop)| (count + n, stop))?;
+            bytes = 0;
+        }
+        if ended {
+            break;
+        }
+    }
+    if reader.sha256() != sha256 {
+        return Err((count, Stop::failed(format!("{} was changed while it was read", path.display()))));
+    }
+    Ok(count)
+}
+
+/// Publishes letters, each under the custody of its queue; how many were taken.
+async fn together(
+    letters: Vec<Letter>,
+    custodies: &BTreeMap<String, Custody>,
+) -> Result<usize, (usize, Stop)> {
+    let mut count = 0;
+    let mut by_queue: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
+    for letter in letters {
+        by_queue.entry(letter.queue.clone()).or_default().push(letter.into());
+    }
+    for (queue, parcels) in by_queue {
+        let Some(custody) = custodies.get(&queue) else {
+            return Err((
+                count,
+                Stop::failed(format!("the file was changed while it was read: `{queue}` is new")),
+            ));
+        };
+        let fates = custody.publish(parcels).await.map_err(|error| (count, error.into()))?;
+        count += fates.iter().filter(|fate| fate.is_none()).count();
+        if let Some(refusal) = fates.into_iter().flatten().next() {
+            return Err((count, Stop::failed(refusal)));
+        }
+    }
+    Ok(count)
+}
+
+/// Stage and scheme of a dead-letter queue.
+fn place_of(queue: &str) -> Option<(StageName, &str)> {
+    let (stage, scheme) = queue.strip_suffix(".dead")?.split_once('.')?;
+    Some((StageName::parse(stage)?, scheme))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_letter_queue_tells_stage_and_scheme() {
+        assert_eq!(place_of("load.purchase-stockin.dead"), Some((StageName::Load, "purchase-stockin")));
+        for other in ["load.purchase-stockin", "post.s.dead", "dead", "load.dead"] {
+            assert_eq!(place_of(other), None, "{other}");
+        }
+    }
+}

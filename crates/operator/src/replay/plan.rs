@@ -1,0 +1,278 @@
+//! A plan: which letters are to be sent again, frozen by identity, as a file that a person can read.
+
+use std::{fs::File, io::Write as _, path::Path};
+
+use kingpost_model::{FailureKind, Fault};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::ending::Stop;
+
+/// The layout of the file; another one is refused.
+const VERSION: u32 = 1;
+
+/// What is to be sent again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    /// Its id, which every copy carries.
+    pub(crate) plan: String,
+    pub(crate) version: u32,
+    /// When it was made, in RFC 3339 and in milliseconds since the epoch.
+    pub(crate) created: String,
+    pub(crate) created_ms: i64,
+    pub(crate) created_by: String,
+    /// Why, where it was said already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// What was asked for, as it was typed.
+    pub(crate) selected_by: String,
+    /// Whether the orders are read from their source again instead of sending the letters as they are.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) from_source: bool,
+    /// The queue that gathers what becomes of the letters.
+    pub(crate) replies: String,
+    /// Sizes of the canary steps of each cause; the rest follows.
+    pub(crate) steps: Vec<usize>,
+    /// SHA-256 over the identities below.
+    pub(crate) digest: String,
+    pub(crate) causes: Vec<Cause>,
+    pub(crate) letters: Vec<Entry>,
+}
+
+/// Letters that one remedy mends, with a ladder of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cause {
+    pub(crate) scheme: String,
+    pub(crate) stage: String,
+    /// The dead-letter queue they lie in.
+    pub(crate) queue: String,
+    pub(crate) kind: FailureKind,
+    pub(crate) fault: Fault,
+    /// What their failures have in common.
+    pub(crate) cause: String,
+    pub(crate) count: usize,
+    /// Some of their numbers.
+    pub(crate) samples: Vec<String>,
+    /// The queues that they would go to.
+    pub(crate) goes_to: Vec<String>,
+    /// What has to be done before it makes sense to send them again.
+    pub(crate) first: String,
+}
+
+/// One letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// Index of its cause.
+    pub(crate) cause: usize,
+    /// Its number at its stage.
+    pub(crate) number: String,
+    /// Its number in the source, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source_number: Option<String>,
+    /// Its message id.
+    pub(crate) id: String,
+    /// SHA-256 of its body.
+    pub(crate) sha256: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+impl Plan {
+    /// A plan of what was selected; its id is that of its reply queue as well.
+    pub(crate) fn new(
+        id: String,
+        created_ms: i64,
+        created_by: String,
+        selected_by: String,
+        causes: Vec<Cause>,
+        letters: Vec<Entry>,
+    ) -> Self {
+        let mut plan = Plan {
+            replies: format!("replay.{id}"),
+            plan: id,
+            version: VERSION,
+            created: crate::clock::rfc3339(created_ms).unwrap_or_default(),
+            created_ms,
+            created_by,
+            reason: None,
+            selected_by,
+            from_source: false,
+            steps: super::Rules::default().steps,
+            digest: String::new(),
+            causes,
+            letters,
+        };
+        plan.digest = plan.digest_now();
+        plan
+    }
+
+    /// The dead-letter queues it takes from, in order, each with scheme and stage.
+    pub(crate) fn queues(&self) -> Vec<(String, String, String)> {
+        let mut queues: Vec<(String, String, String)> = Vec::new();
+        for cause in &self.causes {
+            let queue = (cause.queue.clone(), cause.scheme.clone(), cause.stage.clone());
+            if !queues.contains(&queue) {
+                queues.push(queue);
+            }
+        }
+        queues
+    }
+
+    /// The cause of a letter.
+    pub(crate) fn cause(&self, entry: &Entry) -> Option<&Cause> {
+        self.causes.get(entry.cause)
+    }
+
+    fn digest_now(&self) -> String {
+        let mut hash = Sha256::new();
+        for entry in &self.letters {
+            let queue = self.cause(entry).map_or("", |cause| cause.queue.as_str());
+            for part in [queue, &entry.id, &entry.sha256] {
+                hash.update(part.as_bytes());
+                hash.update([0]);
+            }
+        }
+        hex::encode(hash.finalize())
+    }
+
+    /// The file: one member per line, and one letter per line.
+    pub(crate) fn to_text(&self) -> Result<String, Stop> {
+        let bug = |error: serde_json::Error| Stop::bug(error.to_string());
+        let head = Plan { letters: Vec::new(), ..self.clone() };
+        let head = serde_json::to_string_pretty(&head).map_err(bug)?;
+        let Some(head) = head.strip_suffix("[]\n}") else {
+            return Err(Stop::bug("a plan doesn't end with its letters"));
+        };
+        let lines =
+            self.letters.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(bug)?;
+        Ok(format!("{head}[\n    {}\n  ]\n}}\n", lines.join(",\n    ")))
+    }
+
+    /// Writes a file that must not be there yet.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Stop> {
+        let text = self.to_text()?;
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create_new(path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(|error| {
+            Stop::failed(format!("the plan can't be written to {}: {error}", path.display()))
+        })
+    }
+
+    /// Reads a file back.
+    pub(crate) fn read(path: &Path) -> Result<Self, Stop> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Stop::failed(format!("the plan {shown} can't be read: {error}")))?;
+        Self::parse(&text).map_err(|text| {
+            Stop::failed(format!(
+                "{shown} is not a plan that this release can carry out: {text}; make a new one"
+            ))
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let plan: Plan = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if plan.version != VERSION {
+            return Err(format!("its version is {}, not {VERSION}", plan.version));
+        }
+        if plan.digest != plan.digest_now() {
+            return Err("its letters were changed since it was made (the digest differs)".to_owned());
+        }
+        if plan.replies != format!("replay.{}", plan.plan) {
+            return Err("its reply queue is not its own".to_owned());
+        }
+        for cause in &plan.causes {
+            let route = kingpost_model::StageName::parse(&cause.stage)
+                .map(|stage| kingpost_model::Route::new(stage, &*cause.scheme).dead_queue());
+            if route.as_deref() != Some(cause.queue.as_str()) {
+                return Err(format!(
+                    "`{}` is not the dead-letter queue of its stage and scheme",
+                    cause.queue
+                ));
+            }
+        }
+        if plan.letters.iter().any(|entry| entry.cause >= plan.causes.len()) {
+            return Err("a letter has no cause".to_owned());
+        }
+        Ok(plan)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A plan with letters of some causes.
+    pub(in super::super) fn sample(causes: &[usize]) -> Plan {
+        let (mut found, mut letters) = (Vec::new(), Vec::new());
+        for (index, count) in causes.iter().enumerate() {
+            let numbers: Vec<String> = (0..*count).map(|n| format!("RK{index}{n:04}")).collect();
+            found.push(Cause {
+                scheme: "s".into(),
+                stage: "load".into(),
+                queue: "load.s.dead".into(),
+                kind: FailureKind::BaseData,
+                fault: Fault::Data,
+                cause: format!("cause {index}"),
+                count: *count,
+                samples: numbers.iter().take(5).cloned().collect(),
+                goes_to: vec!["load.s".into()],
+                first: FailureKind::BaseData.advice().into(),
+            });
+            letters.extend(numbers.into_iter().map(|number| Entry {
+                cause: index,
+                id: format!("s-{number}"),
+                sha256: hex::encode(Sha256::digest(&number)),
+                number,
+                source_number: None,
+            }));
+        }
+        Plan::new(
+            "20261123-010203-abcdef".into(),
+            1_767_200_400_000,
+            "ops@demo".into(),
+            "--all".into(),
+            found,
+            letters,
+        )
+    }
+
+    #[test]
+    fn a_plan_survives_its_file_and_has_a_line_per_letter() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.json");
+        let plan = sample(&[3, 2]);
+        plan.write(&path).unwrap();
+        assert_eq!(Plan::read(&path).unwrap(), plan);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().filter(|line| line.contains("\"sha256\"")).count(), 5, "{text}");
+        assert!(text.contains("\n  \"created_by\": \"ops@demo\",\n"), "{text}");
+        assert!(plan.write(&path).is_err(), "a plan is never overwritten");
+        assert_eq!(Plan::read(&path).unwrap().queues().len(), 1);
+    }
+
+    #[test]
+    fn a_plan_that_was_changed_is_refused_with_the_reason() {
+        let text = sample(&[3]).to_text().unwrap();
+        for (old, new, reason) in [
+            ("s-RK00001", "s-RK00009", "digest"),
+            ("\"version\": 1", "\"version\": 2", "version"),
+            ("\"load.s.dead\"", "\"load.t.dead\"", "digest"),
+            ("replay.20261123", "replay.20261124", "reply queue"),
+            ("\"cause\":0", "\"cause\":7", "digest"),
+            ("{", "", "expected"),
+        ] {
+            let error = Plan::parse(&text.replacen(old, new, 1)).unwrap_err();
+            assert!(error.contains(reason), "{old} -> {new}: {error}");
+        }
+    }
+}

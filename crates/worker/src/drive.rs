@@ -1,0 +1,227 @@
+//! What a lane does next: gathers batches and begins them, holds still, steps back from its queue, drains.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use kingpost_broker::{Delivery, Inbox, Receipt};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{lane::Lane, plan::BatchPolicy};
+
+/// A delivery that is held through a pause for longer than this goes round through a retry tier instead, before the
+/// broker loses patience with its consumer.
+const HELD_MAX: Duration = Duration::from_secs(600);
+/// How often a lane at rest looks whether anything has grown old in its hands.
+const STALE_LOOK: Duration = Duration::from_secs(5);
+
+struct Held {
+    since: Instant,
+    delivery: Delivery,
+}
+
+/// A lane and what it has in hand.
+struct Driver {
+    lane: Arc<Lane>,
+    inbox: Inbox,
+    wait: Duration,
+    /// Not begun, oldest first.
+    held: Vec<Held>,
+    running: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// Deliveries that are sent round through a retry tier.
+    aside: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+/// What a lane may do with what arrives.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// Leave it where it is.
+    Full,
+    /// Take it, and hold it.
+    Paused,
+    /// Make a batch of it.
+    Open { rows: usize },
+}
+
+enum Arrived {
+    /// A batch can begin.
+    Batch,
+    /// These have been held for too long.
+    Stale(Vec<Delivery>),
+    /// Nothing comes any more.
+    Closed,
+}
+
+/// Runs a lane until `stop`, then finishes what is in flight and hands back what was not begun.
+pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop: CancellationToken) {
+    let mut driver = Driver {
+        lane: Arc::clone(&lane),
+        inbox,
+        wait: policy.wait,
+        held: Vec::new(),
+        running: FuturesUnordered::new(),
+        aside: FuturesUnordered::new(),
+    };
+    let mut asked = lane.asked_to_step_back.subscribe();
+    while !stop.is_cancelled() {
+        let limits = lane.pace.limits();
+        let mode = match (driver.running.len() < limits.concurrency, lane.pace.is_open()) {
+            (false, _) => Mode::Full,
+            (true, false) => Mode::Paused,
+            (true, true) => Mode::Open { rows: limits.rows },
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = until_asked(&mut asked) => driver.step_back().await,
+            Some(()) = driver.running.next(), if !driver.running.is_empty() => {}
+            Some(()) = driver.aside.next(), if !driver.aside.is_empty() => {}
+            () = lane.pace.turn(), if matches!(mode, Mode::Paused) => {}
+            arrived = arrive(&mut driver.inbox, &mut driver.held, mode, driver.wait) => match arrived {
+                Arrived::Batch => driver.begin(),
+                Arrived::Stale(old) => driver.hand_on(old),
+                Arrived::Closed => break,
+            },
+            () = tokio::time::sleep(STALE_LOOK) => {}
+        }
+        let expired = lane.doubt().expire(Instant::now());
+        Receipt::acknowledge(expired.into_iter().collect());
+    }
+    driver.drain().await;
+}
+
+/// Takes what arrives. Cancelling it loses nothing: a delivery is held before the next await.
+async fn arrive(inbox: &mut Inbox, held: &mut Vec<Held>, mode: Mode, wait: Duration) -> Arrived {
+    match mode {
+        Mode::Full => std::future::pending().await,
+        Mode::Paused => Arrived::Stale(stale(inbox, held).await),
+        Mode::Open { rows } => gather(inbox, held, rows, wait).await,
+    }
+}
+
+/// The next batch: what is held first, then what arrives within the wait.
+async fn gather(inbox: &mut Inbox, held: &mut Vec<Held>, rows: usize, wait: Duration) -> Arrived {
+    if held.is_empty() {
+        let Some(delivery) = inbox.recv().await else { return Arrived::Closed };
+        held.push(Held { since: Instant::now(), delivery });
+    }
+    let deadline = held.first().map_or_else(Instant::now, |h| h.since) + wait;
+    loop {
+        let mut ready = Vec::new();
+        inbox.take_ready(rows.saturating_sub(held.len()), &mut ready);
+        let since = Instant::now();
+        held.extend(ready.into_iter().map(|delivery| Held { since, delivery }));
+        if held.len() >= rows || since >= deadline {
+            return Arrived::Batch;
+        }
+        match tokio::time::timeout_at(deadline.into(), inbox.recv()).await {
+            Ok(Some(delivery)) => held.push(Held { since: Instant::now(), delivery }),
+            Ok(None) | Err(_) => return Arrived::Batch,
+        }
+    }
+}
+
+/// Holds what arrives during a pause; returns what has been held for too long.
+async fn stale(inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Delivery> {
+    let mut ready = Vec::new();
+    inbox.take_ready(usize::MAX, &mut ready);
+    let now = Instant::now();
+    held.extend(ready.into_iter().map(|delivery| Held { since: now, delivery }));
+    let old = held.iter().take_while(|h| now.saturating_duration_since(h.since) > HELD_MAX).count();
+    if old == 0 {
+        // Whoever waits looks again after a while.
+        std::future::pending().await
+    }
+    held.drain(..old).map(|h| h.delivery).collect()
+}
+
+async fn until_asked(asked: &mut watch::Receiver<bool>) {
+    if asked.wait_for(|asked| *asked).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+impl Driver {
+    /// Begins a batch of what is held, unless another queue of the scheme has begun the one probe meanwhile.
+    fn begin(&mut self) {
+        // What a lost session delivered has been handed out again; the rest is of one session.
+        self.held.retain(|h| h.delivery.receipt.lease().is_held());
+        if self.held.is_empty() {
+            return;
+        }
+        let Some(permit) = self.lane.pace.begin() else { return };
+        let take = self.lane.pace.limits().rows.min(self.held.len());
+        let deliveries = self.held.drain(..take).map(|h| h.delivery).collect();
+        self.running.push(Box::pin(Arc::clone(&self.lane).process(deliveries, permit)));
+    }
+
+    fn hand_on(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            let lane = Arc::clone(&self.lane);
+            self.aside.push(Box::pin(async move { lane.hand_on(delivery).await }));
+        }
+    }
+
+    /// Waits until nothing runs any more.
+    async fn finish(running: &mut FuturesUnordered<BoxFuture<'static, ()>>) {
+        while running.next().await.is_some() {}
+    }
+
+    /// Leaves the queue to another worker, and waits behind it for the next turn. Nothing of ours may be running then,
+    /// nor may a write without an answer be left, because the broker lets the other one in at once, and neither it nor
+    /// the messages that it gets would know.
+    async fn step_back(&mut self) {
+        let lane = Arc::clone(&self.lane);
+        Self::finish(&mut self.running).await;
+        Self::finish(&mut self.aside).await;
+        if !lane.doubt().is_left() {
+            self.inbox.leave().await;
+            let rest = self.take_rest();
+            lane.hand_back(rest).await;
+            info!(
+                scheme = lane.route.scheme,
+                queue = lane.route.queue(),
+                "left a shard to another loader, because this one had more than its share"
+            );
+        }
+        // Before it is consumed again: what is asked from now on is about the next turn.
+        lane.asked_to_step_back.send_replace(false);
+        self.inbox.rejoin();
+    }
+
+    /// Finishes what is in flight and hands back what was not begun.
+    ///
+    /// A queue with one owner is given up only when nothing of it runs any more. With a write whose outcome isn't known
+    /// it is not given up at all: the end of the connection returns what is in hand to its places first, marked, and the
+    /// next owner is careful then.
+    async fn drain(mut self) {
+        let lane = Arc::clone(&self.lane);
+        if !lane.has_one_owner() {
+            tokio::join!(self.inbox.leave(), Self::finish(&mut self.running), Self::finish(&mut self.aside));
+        } else {
+            tokio::join!(Self::finish(&mut self.running), Self::finish(&mut self.aside));
+            if lane.doubt().is_left() {
+                info!(
+                    scheme = lane.route.scheme,
+                    "a write may still take effect; what is in hand goes to the next loader with that warning"
+                );
+                let kept = lane.doubt().give_up();
+                let rest = self.take_rest().into_iter().map(|delivery| delivery.receipt);
+                rest.chain(kept).for_each(Receipt::leave);
+                return;
+            }
+            self.inbox.leave().await;
+        }
+        let rest = self.take_rest();
+        lane.hand_back(rest).await;
+    }
+
+    fn take_rest(&mut self) -> Vec<Delivery> {
+        let mut rest: Vec<Delivery> = self.held.drain(..).map(|h| h.delivery).collect();
+        self.inbox.take_ready(usize::MAX, &mut rest);
+        rest
+    }
+}
