@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check
+.PHONY: help demo test bench chaos soak seeded-bugs check
 
 CARGO ?= cargo
 # Where cargo puts its programs; `CARGO_TARGET_DIR` moves it.
@@ -11,7 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := kingpost-demo kingpost-sandbox kingpost-extractor kingpost-transformer kingpost-loader kingpost
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole pipeline on this machine, with its account at the end; KEEP=1 leaves it running until Ctrl-C
 	@scripts/setup.sh
@@ -33,6 +33,20 @@ bench: ## the transformer beside a bare relay, in four minutes; QUICK=1 only sho
 	@$(CARGO) build --release --quiet --workspace --bins
 	@$(TARGET)/release/kingpost-bench $(if $(QUICK),--quick)
 	@$(if $(QUICK),,$(CARGO) bench --quiet -p kingpost-mapping --bench mapping)
+
+chaos: ## random faults from a seed, then every order is accounted for; DURATION=600 SEED=7
+	@scripts/setup.sh
+	@$(CARGO) build --quiet --workspace --bins
+	@$(TARGET)/debug/kingpost-chaos --duration $(or $(DURATION),60) $(if $(SEED),--seed $(SEED))
+
+soak: ## a million messages while the broker is killed, and dead letters replayed while the replay is; MESSAGES=1000000 LETTERS=100000
+	@scripts/setup.sh
+	@$(CARGO) build --release --quiet --workspace --bins
+	@$(TARGET)/release/kingpost-soak hop --messages $(or $(MESSAGES),1000000)
+	@$(TARGET)/release/kingpost-soak replay --letters $(or $(LETTERS),100000) --kills 3
+
+seeded-bugs: ## tests the tests: deliberate bugs, one at a time, and the test that must notice each; BUG=name
+	@scripts/seeded-bugs.sh $(BUG)
 
 check: ## formatting and lints
 	@$(CARGO) fmt --all --check

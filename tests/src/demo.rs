@@ -1,21 +1,27 @@
 //! `make demo`: the whole pipeline on this machine, from an empty broker to the account.
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal as _, Write as _},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     account::{Account, waiting},
-    lab::{BrokerOptions, PrivateBroker, Sandbox, SandboxOptions},
+    lab::{BrokerOptions, PrivateBroker, Process, Sandbox, SandboxOptions},
     pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker, metric},
 };
 
 const ORDERS: u32 = 1_000;
 const UNPOSTABLE: u32 = 12;
+/// Of them, those that no base data cures: a price or a quantity is missing, or there are no lines.
+const INCURABLE: usize = 4;
+/// The supplier that the sandbox's Kingdee has disabled.
+const DISABLED_SUPPLIER: &str = "GYS0901";
 /// Within how many hours the orders were changed.
 const SPREAD_HOURS: i64 = 6;
 /// After this long without an end the demo gives up and says where things stand.
@@ -65,6 +71,8 @@ pub async fn run(keep: bool) -> Result<bool> {
     for (worker, stage) in workers.iter().zip(["extract", "transform", "load"]) {
         print_stage(&pipeline, worker, stage).await?;
     }
+    println!("{}", account.line("demo"));
+    let after = operate(&pipeline, &sandbox).await?;
     if keep {
         stay(&pipeline, &sandbox, &workers).await?;
     }
@@ -72,9 +80,97 @@ pub async fn run(keep: bool) -> Result<bool> {
     drop(sandbox);
     broker.stop().await?;
     println!("everything is stopped, after {:.0} s in all", began.elapsed().as_secs_f64());
-    println!("{}", account.line("demo"));
-    let complete = account.orders == ORDERS as usize && account.dead_letters() == UNPOSTABLE as usize;
-    Ok(account.is_sound() && complete)
+    println!("{}", after.line("after replay"));
+    let complete = |account: &Account, dead: usize| {
+        account.is_sound() && account.orders == ORDERS as usize && account.dead_letters() == dead
+    };
+    Ok(complete(&account, UNPOSTABLE as usize) && complete(&after, INCURABLE))
+}
+
+/// What its operator does next: looks at a dead letter, has the cause mended, sends the letters again.
+async fn operate(pipeline: &Pipeline, sandbox: &Sandbox) -> Result<Account> {
+    let folder = tempfile::tempdir()?;
+    let list = ["dead", "list", "--letters", "--json", "--kind", "base-data"];
+    let letters = kingpost(pipeline, folder.path(), &list).await?;
+    let first: Value = serde_json::from_str(letters.lines().next().context("no letter is curable")?)?;
+    let number = first.get("number").and_then(Value::as_str).context("a letter without a number")?;
+    show(pipeline, folder.path(), &["dead", "show", number, "--no-body"], |_| true).await?;
+    println!();
+    say(&format!("somebody mends it in the sandbox's Kingdee: {}", mend(sandbox).await?));
+    let plan = ["dead", "plan", "--kind", "base-data", "--out", "plan.json"];
+    show(pipeline, folder.path(), &plan, |line| line.starts_with("plan ")).await?;
+    let replay =
+        ["dead", "replay", "--plan", "plan.json", "--reason", "base data created", "--yes", "--verbose"];
+    show(pipeline, folder.path(), &replay, |line| line.contains("posted") && !line.contains('|')).await?;
+    println!();
+    let after = Account::take(sandbox, &pipeline.amqp_url, SCHEME).await?;
+    say("what no base data cures still waits, explained:");
+    for group in &after.dead {
+        println!("  {} × {}: {}", group.numbers.len(), group.kind, group.cause);
+    }
+    Ok(after)
+}
+
+/// Runs the operator's command and prints it with those lines of what it says.
+async fn show(pipeline: &Pipeline, folder: &Path, arguments: &[&str], keep: fn(&str) -> bool) -> Result<()> {
+    let quoted = arguments.iter().map(|argument| match argument.contains(' ') {
+        true => format!("'{argument}'"),
+        false => (*argument).to_owned(),
+    });
+    println!("\n$ kingpost {}", quoted.collect::<Vec<_>>().join(" "));
+    let output = kingpost(pipeline, folder, arguments).await?;
+    let mut left_out = false;
+    for line in output.trim_end().lines() {
+        if keep(line) {
+            println!("{line}");
+        } else if !std::mem::replace(&mut left_out, true) {
+            println!("…");
+        }
+    }
+    Ok(())
+}
+
+/// Runs the operator's command in a folder; what it prints.
+async fn kingpost(pipeline: &Pipeline, folder: &Path, arguments: &[&str]) -> Result<String> {
+    let process = Process::of("kingpost")?
+        .args(arguments.iter().copied())
+        .env("AMQP_URL", pipeline.amqp_url.as_str())
+        .env("SCHEMES_DIR", pipeline.schemes.path())
+        .dir(folder)
+        .start()?;
+    let status = process.wait(DEADLINE).await?;
+    anyhow::ensure!(status.success(), "kingpost {arguments:?} ended with {status}\n{}", process.output());
+    Ok(process.output())
+}
+
+/// Creates and enables in Kingdee what refused orders name; in words.
+async fn mend(sandbox: &Sandbox) -> Result<String> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let known = async |kind: &str| -> Result<BTreeSet<String>> {
+        let items = sandbox.get(&format!("kingdee/base?kind={kind}")).await?;
+        Ok(items.as_array().into_iter().flatten().filter_map(|item| text(item, "number")).collect())
+    };
+    let orders = sandbox.orders().await?;
+    let refused = |order: &&Value| text(order, "fate").as_deref() == Some("refused");
+    let mut named: BTreeSet<(&str, String)> = BTreeSet::new();
+    for order in orders.as_array().into_iter().flatten().filter(refused) {
+        let lines = order.get("lines").and_then(Value::as_array).into_iter().flatten();
+        named.extend(lines.filter_map(|line| Some(("material", text(line, "spec_no")?))));
+        named.extend(text(order, "provider_no").map(|number| ("supplier", number)));
+        named.extend(text(order, "warehouse_no").map(|number| ("stock", number)));
+    }
+    let mut words = Vec::new();
+    for kind in ["material", "supplier", "stock"] {
+        let known = known(kind).await?;
+        let missing = named.iter().filter(|(own, number)| *own == kind && !known.contains(number));
+        let items = missing.map(|(_, number)| json!({"kind": kind, "number": number, "name": number}));
+        let items: Vec<Value> = items.collect();
+        words.push(format!("{} {kind}{}", items.len(), if items.len() == 1 { "" } else { "s" }));
+        sandbox.post("kingdee/base", &Value::Array(items)).await?;
+    }
+    let enabled = json!({"kind": "supplier", "number": DISABLED_SUPPLIER, "disabled": false});
+    sandbox.post("kingdee/base", &enabled).await?;
+    Ok(format!("{} created, 1 supplier enabled", words.join(", ")))
 }
 
 fn say(text: &str) {

@@ -7,3 +7,4 @@ pub mod chaos;
 pub mod demo;
 pub mod lab;
 pub mod pipeline;
+pub mod soak;

@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ErrorKind, ExchangeKind,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
+    protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use serde::{Deserialize, Serialize};
@@ -203,24 +204,22 @@ impl AuditTrail {
         arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
         let options = BasicConsumeOptions::default();
         let consuming = channel.basic_consume(AUDIT_QUEUE.into(), "".into(), options, arguments).await;
-        let mut consumer = match consuming {
-            Ok(consumer) => consumer,
-            Err(error) => return Err(ConnectError::of(&error)),
-        };
         let mut walk = None;
-        while let Ok(Some(next)) = tokio::time::timeout(QUIET, consumer.next()).await {
-            let delivery = next.map_err(|e| ConnectError::of(&e))?;
-            let headers = delivery.properties.headers().as_ref();
-            if !headers.is_some_and(|headers| headers.contains_key("x-stream-offset")) {
-                // A quorum queue: what is acknowledged there is gone, so it is walked over instead.
-                walk = Some(Walk::new(&self.connection, AUDIT_QUEUE, usize::MAX, QUIET, self.timeout));
-                break;
+        match consuming {
+            Ok(mut consumer) => {
+                while let Ok(Some(next)) = tokio::time::timeout(QUIET, consumer.next()).await {
+                    let delivery = next.map_err(|e| ConnectError::of(&e))?;
+                    take(&delivery.data);
+                    let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
+                    acked.map_err(|e| ConnectError::of(&e))?;
+                }
             }
-            take(&delivery.data);
-            let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
-            acked.map_err(|e| ConnectError::of(&e))?;
+            // A quorum queue refuses an offset. What is acknowledged there is gone, so it is walked over instead.
+            Err(error) if is_no_stream(&error) => {
+                walk = Some(Walk::new(&self.connection, AUDIT_QUEUE, usize::MAX, QUIET, self.timeout));
+            }
+            Err(error) => return Err(ConnectError::of(&error)),
         }
-        drop(consumer);
         let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
         if let Some(mut walk) = walk {
             while let Some((delivery, _)) = walk.next().await? {
@@ -260,6 +259,11 @@ impl AuditTrail {
             }
         }
     }
+}
+
+fn is_no_stream(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(e)
+        if *e.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
 }
 
 /// The event without its letters.

@@ -70,7 +70,7 @@ impl BrokerConfig {
             settle_timeout: Duration::from_secs(10),
             blocked_timeout: Duration::from_secs(300),
             reconnect_pause_max: Duration::from_secs(10),
-            roll_call_pause: Duration::from_secs(2),
+            roll_call_pause: Duration::from_secs(1),
             silent: Arc::new(AtomicBool::new(false)),
         }
     }

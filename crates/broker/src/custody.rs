@@ -19,7 +19,7 @@ use lapin::{
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
-    inspect::is_not_found,
+    inspect::ready,
     letter::Letter,
     publisher::{Destination, Posting},
     topology::short,
@@ -131,7 +131,7 @@ impl Custody {
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
             select.map_err(|e| ConnectError::of(&e))?;
-            depth(&connection, &route.dead_queue()).await?;
+            there(&route.dead_queue(), ready(&connection, &route.dead_queue()).await?)?;
             Ok(channel)
         };
         let taken = tokio::time::timeout(config.connect_timeout, take).await;
@@ -174,8 +174,10 @@ impl Custody {
     /// # Errors
     /// [`CustodyError`] when the queue is gone or the broker doesn't answer.
     pub async fn depth(&self) -> Result<u32, CustodyError> {
-        let ask = tokio::time::timeout(self.timeout, depth(&self.connection, &self.queue())).await;
-        ask.unwrap_or_else(|_| Err(ConnectError::Absent("RabbitMQ does not answer".to_owned()).into()))
+        let queue = self.queue();
+        let ask = tokio::time::timeout(self.timeout, ready(&self.connection, &queue)).await;
+        let ready = ask.unwrap_or_else(|_| Err(ConnectError::Absent("RabbitMQ does not answer".to_owned())));
+        there(&queue, ready?)
     }
 
     /// Publishes and waits until everything is confirmed. For each parcel, in order: nothing when a queue has taken it,
@@ -352,6 +354,11 @@ impl Round<'_> {
             counts.push(copies.len());
             parcels.extend(copies);
         }
+        #[cfg(kingpost_bugs)]
+        if kingpost_settings::bug("replay-without-confirm") {
+            let tickets: Vec<_> = held.iter().map(|held| held.ticket).collect();
+            self.acknowledge(&tickets).await?;
+        }
         let mut fates = self.custody.publish(parcels).await?.into_iter();
         let mut moved = Vec::with_capacity(held.len());
         let mut tickets = Vec::with_capacity(held.len());
@@ -401,18 +408,8 @@ impl Round<'_> {
     }
 }
 
-/// How many messages of a queue are ready; asked on a channel of its own, because a missing queue ends the channel.
-async fn depth(connection: &Connection, queue: &str) -> Result<u32, CustodyError> {
-    let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    match channel.queue_declare(short(queue)?, options, FieldTable::default()).await {
-        Ok(found) => {
-            let _ = channel.close(200, "asked".into()).await;
-            Ok(found.message_count())
-        }
-        Err(error) if is_not_found(&error) => Err(CustodyError::Missing(queue.to_owned())),
-        Err(error) => Err(ConnectError::of(&error).into()),
-    }
+fn there(queue: &str, depth: Option<u32>) -> Result<u32, CustodyError> {
+    depth.ok_or_else(|| CustodyError::Missing(queue.to_owned()))
 }
 
 fn is_locked(error: &lapin::Error) -> bool {

@@ -2,7 +2,6 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use kingpost_model::{FailureRecord, Work};
 use lapin::{
     Channel, Connection, ErrorKind,
     options::QueueDeclareOptions,
@@ -25,23 +24,6 @@ pub struct QueueDepth {
     pub ready: u32,
     /// Consumers.
     pub consumers: u32,
-}
-
-/// One dead letter.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// The queue it lies in.
-    pub queue: String,
-    /// The message.
-    pub work: Work,
-    /// Why it is there; for a message that no worker judged, what the broker says.
-    pub failure: FailureRecord,
-}
-
-impl From<Letter> for DeadLetter {
-    fn from(letter: Letter) -> Self {
-        DeadLetter { queue: letter.queue, work: letter.work, failure: letter.failure }
-    }
 }
 
 /// How much of a queue was read.
@@ -127,10 +109,10 @@ impl Inspector {
     ///
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer or refuses.
-    pub async fn browse(&self, queue: &str, limit: usize) -> Result<Vec<DeadLetter>, ConnectError> {
+    pub async fn browse(&self, queue: &str, limit: usize) -> Result<Vec<Letter>, ConnectError> {
         let mut letters = Vec::new();
         let keep = |letter| {
-            letters.push(DeadLetter::from(letter));
+            letters.push(letter);
             ControlFlow::Continue(())
         };
         self.scan(queue, limit, keep).await?;
@@ -138,8 +120,9 @@ impl Inspector {
     }
 
     /// Hands the first `limit` letters of a dead-letter queue to `each`, one by one in the order of the queue, until it
-    /// breaks off; then all of them return to their places. Memory doesn't grow with the number of letters, and no
-    /// counter moves that anything goes by: dead-letter queues have a delivery limit that is never reached.
+    /// breaks off; then all of them return. Memory doesn't grow with the number of letters, and no counter moves that
+    /// anything goes by: dead-letter queues have a delivery limit that is never reached. A queue that is read whole keeps
+    /// its order; of one that is read in part, what was read stands behind what had been returned before.
     ///
     /// # Errors
     /// [`ConnectError`] when the queue is no dead-letter queue, or the broker doesn't answer or refuses.
@@ -190,6 +173,21 @@ impl Inspector {
     pub async fn close(self) {
         let connection = self.session.into_inner().connection;
         let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
+    }
+}
+
+/// How many messages of a queue are ready, nothing when there is none; asked on a channel of its own, because a missing
+/// queue ends the channel.
+pub(crate) async fn ready(connection: &Connection, queue: &str) -> Result<Option<u32>, ConnectError> {
+    let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    match channel.queue_declare(short(queue)?, options, FieldTable::default()).await {
+        Ok(found) => {
+            let _ = channel.close(200, "asked".into()).await;
+            Ok(Some(found.message_count()))
+        }
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(ConnectError::of(&error)),
     }
 }
 

@@ -121,12 +121,20 @@ impl Leadership {
     /// the leadership has to be given up and taken again.
     pub async fn advance(&self, windows: Vec<Work>, cursor: Bytes) -> Result<(), ConnectError> {
         let key = Route::new(StageName::Extract, &self.scheme).queue();
+        #[cfg(kingpost_bugs)]
+        let late = kingpost_settings::bug("cursor-before-windows").then(|| windows.clone());
+        #[cfg(kingpost_bugs)]
+        let windows = if late.is_some() { Vec::new() } else { windows };
         self.publish(&key, windows).await?;
         let queue = Topology::cursor_queue(&self.scheme);
         let id = WorkId::new(format!("cursor-{}", self.scheme));
-        let key = RecordKey::new("cursor", &*self.scheme);
-        let work = Work::new(id, StageName::Extract, &*self.scheme, key, cursor);
+        let record = RecordKey::new("cursor", &*self.scheme);
+        let work = Work::new(id, StageName::Extract, &*self.scheme, record, cursor);
         self.publish(&queue, vec![work]).await?;
+        #[cfg(kingpost_bugs)]
+        if let Some(windows) = late {
+            self.publish(&key, windows).await?;
+        }
         Ok(())
     }
 

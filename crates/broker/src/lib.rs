@@ -25,7 +25,7 @@ pub use broker::{Broker, StartError};
 pub use connection::{BrokerConfig, ConnectError, NoObserver, Observer, Role, UrlSource};
 pub use consumer::{LaneSpec, Subscription};
 pub use custody::{Custody, CustodyError, Held, Moved, Parcel, Round};
-pub use inspect::{DeadLetter, Inspector, QueueDepth, Scanned};
+pub use inspect::{Inspector, QueueDepth, Scanned};
 pub use lane::{Delivery, Inbox, Receipt};
 pub use leader::Leadership;
 pub use letter::{Identity, Letter, LetterError};

@@ -404,14 +404,16 @@ impl Publisher {
             self.ring_base += 1;
             self.ring_bytes -= slot.envelope.body.len();
             let failed = slot.returned || slot.state == State::Nacked;
+            #[cfg(kingpost_bugs)]
+            let failed = failed && !kingpost_settings::bug("ignore-returned");
             if failed && slot.envelope.exchange.as_str() != REPLY_EXCHANGE {
                 let queue = slot.envelope.routing_key.as_str();
                 if slot.returned {
                     error!(
                         queue,
                         exchange = slot.envelope.exchange.as_str(),
-                        "no queue takes a message; \
-                         the queues are declared again and it is published again"
+                        "no queue takes a message; the queues are declared again, where this user may, \
+                         and it is published again"
                     );
                     self.observer.unroutable(queue);
                     self.redeclare = true;
@@ -468,7 +470,7 @@ impl Publisher {
         if !due {
             return;
         }
-        if std::mem::take(&mut self.redeclare) {
+        if std::mem::take(&mut self.redeclare) && self.setup.may_declare() {
             match tokio::time::timeout(self.config.settle_timeout, self.setup.ensure(connection)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => error!(%error, "the queues could not be declared again"),

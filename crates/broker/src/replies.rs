@@ -8,13 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use kingpost_model::REPLY_EXCHANGE;
 use lapin::{
-    Connection, ExchangeKind,
+    BasicProperties, Connection, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
+    inspect::ready,
     topology::short,
     walk::Walk,
 };
@@ -54,7 +55,7 @@ impl Replies {
 
     /// Hands every message to `each`, from the first one on, and then those that arrive, until it breaks off or the
     /// connection ends. Messages come again after a reconnection: what `each` makes of them must not depend on how often
-    /// it sees one. `caught_up` is called whenever the queue was silent for a moment.
+    /// it sees one. `caught_up` is called once, when all that the queue held has been handed over.
     ///
     /// # Errors
     /// [`ConnectError`] when the connection ends; call it again then.
@@ -63,17 +64,28 @@ impl Replies {
         mut each: impl FnMut(Reply),
         mut caught_up: impl FnMut(),
     ) -> Result<std::convert::Infallible, ConnectError> {
-        /// Silence that means that all is read for now.
+        /// So many silences of an empty queue mean that all is read for now.
+        const SILENCES: u32 = 3;
         const PAUSE: Duration = Duration::from_millis(100);
         let connection = self.connect().await?;
         let mut walk = Walk::new(&connection, &self.name, usize::MAX, PAUSE, self.config.confirm_timeout);
+        let mut silences = 0;
         loop {
             match walk.next().await? {
                 Some((delivery, _)) => {
-                    let headers = crate::wire::text_headers(&delivery.properties);
+                    silences = if silences < SILENCES { 0 } else { SILENCES };
+                    let headers = text_headers(&delivery.properties);
                     each(Reply { headers, body: delivery.data.into() });
                 }
-                None => caught_up(),
+                None if silences < SILENCES => {
+                    // What a reader before us held comes back a moment after its end.
+                    let empty = ready(&connection, &self.name).await? == Some(0);
+                    silences = if empty { silences + 1 } else { 0 };
+                    if silences == SILENCES {
+                        caught_up();
+                    }
+                }
+                None => {}
             }
         }
     }
@@ -109,4 +121,14 @@ impl Replies {
             Err(_) => Err(ConnectError::Absent("RabbitMQ does not answer".to_owned())),
         }
     }
+}
+
+/// Every header that is text.
+fn text_headers(properties: &BasicProperties) -> Vec<(String, String)> {
+    let headers = properties.headers().iter().flat_map(|headers| headers.inner());
+    let text = headers.filter_map(|(name, value)| match value {
+        AMQPValue::LongString(text) => Some((name.as_str().to_owned(), text.to_string())),
+        _ => None,
+    });
+    text.collect()
 }

@@ -217,12 +217,17 @@ impl Setup {
         Arc::new(Setup { topology, may_not: AtomicBool::new(false), missing: Mutex::default() })
     }
 
+    /// Whether it is worth to declare again what somebody has deleted.
+    pub(crate) fn may_declare(&self) -> bool {
+        !self.may_not.load(Ordering::Relaxed)
+    }
+
     /// Declares it all; safe to repeat. A user who may not declare looks instead, tells what is missing, and goes on.
     ///
     /// # Errors
     /// [`ConnectError::Refused`] when something exists with other arguments, with the difference.
     pub(crate) async fn ensure(&self, connection: &Connection) -> Result<(), ConnectError> {
-        if !self.may_not.load(Ordering::Relaxed) {
+        if self.may_declare() {
             match self.declare(connection).await? {
                 None => return Ok(()),
                 Some(refusal) => {

@@ -3,15 +3,16 @@
 //! A consumer may hold at most 65,535 messages, and on a quorum queue one without a limit holds 2,000. The client buffers
 //! all that the broker sends, so the limit is also the memory. Therefore a walk goes in spans: a channel with one
 //! consumer and a limit of its own each, the next one opened when the one before is full. What isn't acknowledged stays
-//! with its span until the walk ends, so that nothing is read twice, and returns span by span, in the queue's order.
+//! with its span until the walk ends, so that nothing is read twice, and returns span by span. A queue that is walked over
+//! whole keeps its order; one that is walked over in part has those messages behind the others that were ever returned.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
     types::FieldTable,
 };
 
@@ -23,6 +24,10 @@ const FIRST_SPAN: u16 = 64;
 const SPAN_MAX: u16 = 4_096;
 /// Bytes that a span should not exceed.
 const SPAN_BYTES: usize = 16 * 1024 * 1024;
+
+/// Messages that are fetched to wait for acknowledgements: one for what is under way, one for what was kept back, and one
+/// to be sure.
+const BARRIERS: usize = 3;
 
 /// Where a delivery came from; it can be acknowledged there and nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,51 @@ struct Span {
     /// Delivered and not acknowledged.
     open: usize,
     limit: u16,
+    /// Everything up to this tag is acknowledged.
+    prefix: u64,
+    /// Acknowledged tags behind it.
+    behind: BTreeSet<u64>,
+}
+
+impl Span {
+    /// Acknowledges tags with as few commands as possible.
+    async fn acknowledge(&mut self, tags: &[u64]) -> Result<(), ConnectError> {
+        let old = self.prefix;
+        self.behind.extend(tags);
+        while self.behind.remove(&(self.prefix + 1)) {
+            self.prefix += 1;
+        }
+        // The broker refuses a tag that it has seen acknowledged, so the last new one stands for its run.
+        let run = tags.iter().copied().filter(|tag| *tag > old && *tag <= self.prefix).max();
+        let alone = tags.iter().copied().filter(|tag| *tag > self.prefix).map(|tag| (tag, false));
+        for (tag, multiple) in run.map(|tag| (tag, true)).into_iter().chain(alone) {
+            // A write to a channel that is gone would be taken for an acknowledgement otherwise.
+            if !self.channel.status().connected() {
+                return Err(ConnectError::Absent("the connection ended".to_owned()));
+            }
+            let acked = self.channel.basic_ack(tag, BasicAckOptions { multiple }).await;
+            acked.map_err(|e| ConnectError::of(&e))?;
+        }
+        self.open = self.open.saturating_sub(tags.len());
+        Ok(())
+    }
+
+    /// Waits until the queue has carried out what was acknowledged.
+    ///
+    /// The channel of a quorum queue passes acknowledgements on without waiting, keeps back what is too much at once, and
+    /// forgets it when it is closed (seen on 3.10 with a few dozen of them). A message that is asked for is fetched from
+    /// the queue itself, behind everything that was passed on; what was kept back follows then, and is covered by the next.
+    async fn settled(&self, queue: &str) -> Result<(), ConnectError> {
+        for _ in 0..BARRIERS {
+            let got = self.channel.basic_get(short(queue)?, BasicGetOptions::default()).await;
+            got.map_err(|e| ConnectError::of(&e))?;
+        }
+        Ok(())
+    }
+
+    fn has_acked(&self) -> bool {
+        self.prefix > 0 || !self.behind.is_empty()
+    }
 }
 
 /// A walk over one queue.
@@ -134,30 +184,30 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Acknowledges messages. An error means that some may still be in the queue.
+    /// Acknowledges messages; certain once the walk is closed. An error means that some may still be in the queue.
     pub(crate) async fn acknowledge(&mut self, tickets: &[Ticket]) -> Result<(), ConnectError> {
+        let timeout = self.timeout;
         let acknowledge = async {
-            for ticket in tickets {
-                let Some(span) = self.spans.get_mut(ticket.span) else { continue };
-                // A write to a channel that is gone would be taken for an acknowledgement otherwise.
-                if !span.channel.status().connected() {
-                    return Err(ConnectError::Absent("the connection ended".to_owned()));
+            for same_span in tickets.chunk_by(|one, other| one.span == other.span) {
+                let tags: Vec<u64> = same_span.iter().map(|ticket| ticket.tag).collect();
+                let span = same_span.first().and_then(|ticket| self.spans.get_mut(ticket.span));
+                if let Some(span) = span {
+                    span.acknowledge(&tags).await?;
+                    self.acked += tags.len();
                 }
-                let acked = span.channel.basic_ack(ticket.tag, BasicAckOptions::default()).await;
-                acked.map_err(|e| ConnectError::of(&e))?;
-                span.open = span.open.saturating_sub(1);
-                self.acked += 1;
             }
             Ok(())
         };
-        tokio::time::timeout(self.timeout, acknowledge).await.map_err(|_| answerless())?
+        tokio::time::timeout(timeout, acknowledge).await.map_err(|_| answerless())?
     }
 
-    /// Ends the walk: what was not acknowledged returns to its place. The broker has seen every acknowledgement when this
-    /// succeeds, since it answers each channel's end.
+    /// Ends the walk: what was not acknowledged returns. The queue has carried out every acknowledgement when this succeeds.
     pub(crate) async fn close(mut self) -> Result<(), ConnectError> {
         self.consumer = None;
         let close = async {
+            for span in self.spans.iter().filter(|span| span.has_acked()) {
+                span.settled(&self.queue).await?;
+            }
             for span in &self.spans {
                 span.channel.close(200, "read".into()).await.map_err(|e| ConnectError::of(&e))?;
             }
@@ -182,7 +232,7 @@ impl<'a> Walk<'a> {
             let queue = short(&self.queue)?;
             let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await;
             self.consumer = Some(consumer.map_err(|e| ConnectError::of(&e))?);
-            self.spans.push(Span { channel, open: 0, limit });
+            self.spans.push(Span { channel, open: 0, limit, prefix: 0, behind: BTreeSet::new() });
             Ok(())
         };
         tokio::time::timeout(timeout, open).await.map_err(|_| answerless())?
@@ -196,6 +246,11 @@ impl<'a> Walk<'a> {
                 u16::try_from(fit).unwrap_or(SPAN_MAX).clamp(1, SPAN_MAX)
             }
         };
-        wanted.min(u16::try_from(self.mark - self.seen.min(self.mark)).unwrap_or(u16::MAX)).max(1)
+        // A walk that ends soon hasn't asked for more than twice what it saw.
+        let grown = self.spans.last().map_or(FIRST_SPAN, |last| last.limit.saturating_mul(2));
+        wanted
+            .min(grown.max(FIRST_SPAN))
+            .min(u16::try_from(self.mark - self.seen.min(self.mark)).unwrap_or(u16::MAX))
+            .max(1)
     }
 }

@@ -219,12 +219,6 @@ pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes, now
     work
 }
 
-/// Every header that can be told as text.
-pub(crate) fn text_headers(properties: &BasicProperties) -> Vec<(String, String)> {
-    let headers = properties.headers().iter().flat_map(|headers| headers.inner());
-    headers.filter_map(|(name, value)| Some((name.as_str().to_owned(), as_text(value)?))).collect()
-}
-
 /// How often the broker has delivered a message that nobody settled.
 pub(crate) fn delivery_count(properties: &BasicProperties) -> u64 {
     let headers = properties.headers().as_ref();

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_kingdee::{
-    Auth, KingdeeClient, KingdeeConfig, SaveOption, call_timeout, safe_save_options,
-};
+use kingpost_kingdee::{Auth, KingdeeClient, KingdeeConfig, SaveOption, call_timeout, safe_save_options};
 use kingpost_model::{Source, Target};
 use kingpost_scheme::{Finish, Scheme, SourceSystem, TargetSystem};
 use kingpost_settings::{

@@ -56,6 +56,10 @@ impl Drop for Claim<'_> {
 
 /// What an item locks: its own number, and what the target locks while it is written.
 pub(crate) fn keys_of(item: &Item) -> Vec<String> {
+    #[cfg(kingpost_bugs)]
+    if kingpost_settings::bug("one-key-twice-in-flight") {
+        return Vec::new();
+    }
     let number = format!("n:{}", item.work.key.number);
     let write = item.work.write_key.as_deref().filter(|key| !key.is_empty()).map(|key| format!("w:{key}"));
     std::iter::once(number).chain(write).collect()

@@ -49,7 +49,8 @@ impl Until {
         if self.keys.len() >= 1_024 {
             self.keys.retain(|_, until| *until > now);
         }
-        self.keys.insert(number.to_owned(), now + settle);
+        let until = self.keys.entry(number.to_owned()).or_insert(now);
+        *until = (*until).max(now + settle);
     }
 }
 
@@ -75,13 +76,19 @@ impl Unproven {
     }
 
     /// Learns from a batch before any of it is judged: every redelivered key is unproven, whichever copy comes first
-    /// and however long ago an earlier write of it was unclear.
+    /// and however long ago an earlier write of it was unclear. And a message that says that a write of its key was
+    /// unclear says so for every copy of that key, which a fresh one doesn't say of itself.
     pub(crate) fn learn(&self, items: &[Item], lease: &Lease, settle: Duration, now: Moment) {
         let mut until = self.until();
-        for item in items.iter().filter(|item| item.redelivered) {
-            until.insert(&item.work.key.number, now.steady, settle);
-            if lease.age < settle {
-                until.everything = until.everything.max(Some(now.steady + (settle - lease.age)));
+        for item in items {
+            let number = &item.work.key.number;
+            if item.redelivered {
+                until.insert(number, now.steady, settle);
+                if lease.age < settle {
+                    until.everything = until.everything.max(Some(now.steady + (settle - lease.age)));
+                }
+            } else if let Some(left) = item.work.unclear_since_ms.and_then(|since| left(since, settle, now)) {
+                until.insert(number, now.steady, left);
             }
         }
     }
@@ -106,13 +113,20 @@ impl Unproven {
     /// memory here never outlasts the window of the message.
     pub(crate) fn standing(&self, item: &Item, lease: &Lease, settle: Duration, now: Moment) -> Standing {
         let work = &item.work;
+        #[cfg(kingpost_bugs)]
+        {
+            if kingpost_settings::bug("no-look-up-after-time-out") {
+                return Standing::Fresh;
+            }
+            if kingpost_settings::bug("no-settle-window") {
+                return Standing::Verify;
+            }
+        }
         if item.redelivered || self.holds(&work.key.number, now) {
             return Standing::Unproven;
         }
-        let settle_ms = u64::try_from(settle.as_millis()).unwrap_or(u64::MAX);
         match work.unclear_since_ms {
-            // Both ways: a clock that went back must not make a window of days.
-            Some(since) if now.wall_ms.abs_diff(since) < settle_ms => Standing::Unproven,
+            Some(since) if left(since, settle, now).is_some() => Standing::Unproven,
             Some(_) => Standing::Settled,
             None if work.verify || work.attempt > 1 || work.origin != Origin::Live || lease.age < settle => {
                 Standing::Verify
@@ -120,6 +134,14 @@ impl Unproven {
             None => Standing::Fresh,
         }
     }
+}
+
+/// What is left of the settle window of a write that was unclear at a time of the wall clock, if it is not over.
+fn left(since_ms: i64, settle: Duration, now: Moment) -> Option<Duration> {
+    // Both ways: a clock that went back must not make a window of days.
+    let apart = Duration::from_millis(now.wall_ms.abs_diff(since_ms));
+    let left = settle.checked_sub(apart).filter(|left| !left.is_zero())?;
+    Some(if since_ms > now.wall_ms { settle } else { left })
 }
 
 #[cfg(test)]
@@ -210,6 +232,39 @@ mod tests {
         let mut copy = item();
         copy.work.unclear_since_ms = old;
         assert_eq!(unproven.standing(&copy, &lease(999), SETTLE, now), Standing::Unproven);
+    }
+
+    /// Another loader was told nothing when it wrote K, its retried message comes to us, and then a fresh copy of K.
+    #[test]
+    fn a_fresh_copy_of_an_unclear_key_is_unproven_for_as_long_as_the_retried_one() {
+        let (unproven, now) = (Unproven::default(), moment());
+        let mut retried = item();
+        (retried.work.attempt, retried.work.unclear_since_ms) = (2, Some(WALL_MS - 40_000));
+        unproven.learn(&[retried.clone()], &lease(999), SETTLE, now);
+        for (ms, of_copy, of_retried) in [
+            (0, Standing::Unproven, Standing::Unproven),
+            (199_999, Standing::Unproven, Standing::Unproven),
+            (200_000, Standing::Fresh, Standing::Settled),
+        ] {
+            let then = now.plus_ms(ms);
+            assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, then), of_copy, "{ms}");
+            assert_eq!(unproven.standing(&retried, &lease(999), SETTLE, then), of_retried, "{ms}");
+        }
+        assert_eq!(unproven.standing(&other(), &lease(999), SETTLE, now), Standing::Fresh);
+    }
+
+    #[test]
+    fn an_old_unclear_write_teaches_nothing_and_shortens_nothing() {
+        let (unproven, now) = (Unproven::default(), moment());
+        let mut old = item();
+        old.work.unclear_since_ms = Some(WALL_MS - 240_000);
+        unproven.learn(&[old.clone()], &lease(999), SETTLE, now);
+        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, now), Standing::Fresh);
+        unproven.unclear("RK1", SETTLE, now);
+        old.work.unclear_since_ms = Some(WALL_MS - 239_000);
+        unproven.learn(&[old], &lease(999), SETTLE, now);
+        let late = now.plus_ms(239_999);
+        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, late), Standing::Unproven);
     }
 
     #[test]

@@ -113,7 +113,12 @@ pub fn failure_table() -> String {
         } else if kind.is_outage() {
             format!("tried again every {}, not counted, never dead", delays.join(", "))
         } else {
-            format!("tried again after {}, then dead letter", delays.join(", "))
+            let waits = if kind == FailureKind::Unclear {
+                "; while it only waits for somebody else's write it is looked up every 30s, not counted"
+            } else {
+                ""
+            };
+            format!("tried again after {}, then dead letter{waits}", delays.join(", "))
         };
         let fault = kind.usual_fault().as_str();
         // Writing to a String can't fail.
@@ -181,6 +186,55 @@ mod tests {
         }
     }
 
+    /// Every kind by attempt: the queue it waits in, with `=` where the try isn't counted, or `dead`.
+    const VERDICTS: &str = "\
+malformed        dead   dead   dead   dead   dead   dead   dead   dead
+unmappable       dead   dead   dead   dead   dead   dead   dead   dead
+base-data        dead   dead   dead   dead   dead   dead   dead   dead
+refused          dead   dead   dead   dead   dead   dead   dead   dead
+conflict         dead   dead   dead   dead   dead   dead   dead   dead
+unclear          5s     30s    3m     3m     3m     20m    20m    dead
+unclear, waits   5s=    5s=    5s=    5s=    5s=    5s=    5s=    5s=
+transient        5s     30s    3m     20m    2h     dead   dead   dead
+throttled        30s=   30s=   30s=   30s=   30s=   30s=   30s=   30s=
+unavailable      30s=   30s=   30s=   30s=   30s=   30s=   30s=   30s=
+configuration    30s=   30s=   30s=   30s=   30s=   30s=   30s=   30s=
+incomplete       30s    3m     20m    20m    dead   dead   dead   dead
+internal         5s     30s    3m     dead   dead   dead   dead   dead
+";
+
+    #[test]
+    fn each_kind_has_its_verdict_at_each_attempt() {
+        let verdict = |failure: &Failure, attempt| match decide(failure.clone(), attempt) {
+            Verdict::Done => "done".to_owned(),
+            Verdict::Dead { .. } => "dead".to_owned(),
+            Verdict::Retry { after, counted, .. } => {
+                let tier = Tier::at_least(after).queue.trim_start_matches("wait.");
+                format!("{tier}{}", if counted { "" } else { "=" })
+            }
+        };
+        let mut found = String::new();
+        for kind in FailureKind::ALL {
+            let failure = Failure::new(kind, "x");
+            let mut rows = vec![(kind.as_str().to_owned(), failure.clone().leaving_a_write_in_flight())];
+            // A write in flight makes a difference to one kind alone.
+            for attempt in 1..=8 {
+                let sent = verdict(&failure.clone().leaving_a_write_in_flight(), attempt);
+                if sent != verdict(&failure, attempt) {
+                    rows.insert(1, (format!("{kind}, waits"), failure.clone()));
+                    break;
+                }
+            }
+            for (name, failure) in rows {
+                let cells: Vec<String> =
+                    (1..=8).map(|attempt| format!("{:<6}", verdict(&failure, attempt))).collect();
+                found.push_str(format!("{name:<16} {}", cells.join(" ")).trim_end());
+                found.push('\n');
+            }
+        }
+        assert_eq!(found, VERDICTS);
+    }
+
     #[test]
     fn the_table_has_a_row_for_every_kind() {
         let table = failure_table();
@@ -190,5 +244,6 @@ mod tests {
                 "| `transient` | target | tried again after 5s, 30s, 3m, 20m, 2h, then dead letter |"
             )
         );
+        assert!(table.contains("then dead letter; while it only waits for somebody else's write"));
     }
 }

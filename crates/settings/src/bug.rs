@@ -11,17 +11,17 @@ pub const BUGS: &[&str] = &[
     "ack-before-confirm",
     "ignore-returned",
     "ignore-stale-session",
+    "cursor-before-windows",
     "no-look-up-after-time-out",
     "no-settle-window",
-    "duplicate-refusal-is-success",
-    "retry-data-errors",
-    "outage-counts-as-attempt",
+    "any-document-will-do",
     "one-refusal-refuses-the-batch",
-    "write-keys-together",
+    "one-key-twice-in-flight",
     "posts-without-lease",
+    "retry-data-errors",
+    "outage-kills",
     "no-drain",
     "replay-without-confirm",
-    "cursor-before-confirm",
 ];
 
 /// Whether a bug is to be committed.

@@ -361,6 +361,24 @@ fn bytes_that_are_no_text_are_a_problem_and_no_panic() {
 }
 
 #[test]
+fn the_operator_reads_both_systems_of_the_accounts_that_it_is_given() {
+    let environment = with(&WDT, &KINGDEE);
+    let settings = operator(&environment, &[None]).unwrap();
+    assert!(settings.kingdee.contains_key(&None) && settings.wdt.contains_key(&None));
+    let problems = operator(&with(&KINGDEE, &[]), &[None]).unwrap_err();
+    assert!(named(&problems).contains(&"WDT_APP_SECRET"), "{problems}");
+    assert!(operator(&Environment::default(), &[]).unwrap().wdt.is_empty(), "most commands call no ERP");
+}
+
+#[test]
+fn the_editor_is_the_one_that_people_prefer() {
+    let editor = |variables: &[(&'static str, &'static str)]| with(variables, &[]).editor();
+    assert_eq!(editor(&[("EDITOR", "nano"), ("VISUAL", "code --wait")]).as_deref(), Some("code --wait"));
+    assert_eq!(editor(&[("EDITOR", "nano"), ("VISUAL", "")]).as_deref(), Some("nano"));
+    assert_eq!(editor(&[]), None);
+}
+
+#[test]
 fn a_secret_is_in_no_debug_output() {
     let amqp = [("AMQP_URL", "amqp://demo:s3cr3t-marker@rabbitmq.example/orders")];
     let environment = with(&WDT, &[&KINGDEE[..], &amqp[..]].concat());
@@ -458,7 +476,7 @@ fn the_table_holds_each_name_once_and_its_defaults_and_examples_are_taken() {
 fn the_reference_has_a_row_for_every_setting() {
     let table = markdown_table();
     assert_eq!(table.lines().count(), SETTINGS.len() + 2);
-    let row = "| `QIMEN_APP_SECRET` |  | extractor | over Qimen | yes | its secret |";
+    let row = "| `QIMEN_APP_SECRET` |  | extractor, operator | over Qimen | yes | its secret |";
     assert!(table.lines().any(|line| line == row), "{table}");
     assert!(
         table.contains("`127.0.0.1:9101` extractor, `127.0.0.1:9102` transformer, `127.0.0.1:9103` loader")

@@ -116,7 +116,7 @@ mod tests {
         let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
         let items = [item("A", false), item("B", false), item("C", false)];
         let due = doubt.conclude(&items, &[hanging(), Verdict::Done, hanging()], vec![1, 2, 3], now);
-        assert_eq!((due, doubt.is_left()), (vec![1, 2], true), "the newest is kept, for both");
+        assert_eq!((due, doubt.is_left()), (vec![2, 1], true), "the newest is kept, for both");
         assert_eq!(doubt.conclude(&[item("A", true)], &[waiting()], vec![4], now), [4]);
         assert_eq!(doubt.conclude(&[item("A", true)], &[Verdict::Done], vec![5], now), [5]);
         assert!(doubt.is_left(), "C is unknown");

@@ -175,9 +175,13 @@ impl Driver {
     /// the messages that it gets would know.
     async fn step_back(&mut self) {
         let lane = Arc::clone(&self.lane);
-        Self::finish(&mut self.running).await;
-        Self::finish(&mut self.aside).await;
-        if !lane.doubt().is_left() {
+        // Asked again later, it may have settled.
+        let left = lane.doubt().is_left();
+        if !left {
+            Self::finish(&mut self.running).await;
+            Self::finish(&mut self.aside).await;
+        }
+        if !left && !lane.doubt().is_left() {
             self.inbox.leave().await;
             let rest = self.take_rest();
             lane.hand_back(rest).await;

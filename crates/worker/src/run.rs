@@ -103,6 +103,10 @@ async fn work(program: Program, plan: Plan, metrics: Metrics) -> Exit {
     let halting = stop.clone();
     let listening = tokio::spawn(async move {
         let signal = signals.recv().await;
+        #[cfg(kingpost_bugs)]
+        if kingpost_settings::bug("no-drain") {
+            std::process::exit(0);
+        }
         info!(signal, "stopping: what is in flight is finished, the rest is handed back");
         halting.cancel();
         // A second signal changes nothing: the deadline is already running.

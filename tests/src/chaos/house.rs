@@ -257,9 +257,12 @@ impl House {
             }
             Blow::Erp(erp, _) => {
                 let rule = event.blow.rule().context("not a rule")?;
-                self.sandbox.fault(&rule).await?;
+                let armed = self.sandbox.fault(&rule).await?;
                 pause(lasts).await;
                 if let ErpBlow::Hang { system, .. } = erp {
+                    // Cleared first: who met it later would hang until its own deadline of minutes.
+                    let id = armed.pointer("/ids/0").context("the sandbox gave the rule no id")?;
+                    self.sandbox.delete(&format!("faults/{id}")).await?;
                     let way = if system == "wdt" { &self.to_wdt } else { &self.to_kingdee };
                     way.reset();
                 }

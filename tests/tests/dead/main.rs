@@ -5,6 +5,7 @@ mod audit;
 mod custody;
 mod pipeline;
 mod replay;
+mod size;
 mod worker;
 
 use std::{sync::Arc, time::Duration};

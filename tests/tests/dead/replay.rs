@@ -85,7 +85,7 @@ async fn a_cause_that_persists_is_stopped_at_its_canary_and_the_others_go_on() -
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("40 posted, ") || output.contains("40 posted"), "{output}");
     assert!(output.contains("1 failed again") && output.contains("199 left"), "{output}");
-    assert!(output.contains("stopped: 1 letter failed again by canary step 1"), "{output}");
+    assert!(output.contains("(1 letter failed again by canary step 1)"), "{output}");
     assert_eq!(loader.posted().len(), 40);
     // 199 were never touched, and the one that was tried is back with both failures.
     assert_eq!(depth(&url, &dead_queue()).await?, 200);

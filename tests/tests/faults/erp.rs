@@ -102,19 +102,23 @@ async fn when_kingdee_times_out_after_the_commit_then_the_document_is_found() ->
 async fn when_a_commit_comes_after_the_look_up_and_within_the_settle_window_then_nothing_is_posted_again()
 -> Result<()> {
     let run = Run::with_faults("erp-34a", 10, 0, 10, &[]).await?;
-    run.scheme("settle: 2s", "settle: 40s")?;
+    run.scheme("settle: 2s", "settle: 5s")?;
     run.until_models_wait().await?;
-    let zombie = run.arm(kingdee("BatchSave", json!({"kind": "zombie"}))).await?;
-    let workers = vec![run.start("loader")?];
+    // Kingdee works on the call of a loader that is gone.
+    let zombie = run.arm(always(kingdee("BatchSave", json!({"kind": "hold", "when": "before"})))).await?;
+    let gone = run.start("loader")?;
     run.until_struck(1).await?;
-    let lost = run.last_request().await?;
-    wait_until(SOON, "a look-up that finds nothing", async || {
-        run.requests("ExecuteBillQuery", lost).await.is_ok_and(|asked| !asked.is_empty())
+    gone.process.kill();
+    let before = run.last_request().await?;
+    let heir = run.start("loader")?;
+    wait_until(SOON, "a look-up of the heir", async || {
+        let asked = run.requests("ExecuteBillQuery", before).await.unwrap_or_default();
+        asked.iter().any(|request| request.get("duration_ms").is_some_and(|spent| !spent.is_null()))
     })
     .await?;
     ensure!(run.documents().await == 0, "the look-up came too late: nothing is shown");
     run.clear(zombie).await?;
-    run.saved_once(workers).await?;
+    run.saved_once(vec![heir]).await?;
     ensure!(run.requests("BatchSave", 0).await?.len() == 1, "posted again within the settle window");
     Ok(())
 }

@@ -12,6 +12,7 @@ mod operator;
 mod process;
 mod through;
 mod time;
+mod tls;
 
 use std::time::Duration;
 

@@ -1,7 +1,10 @@
-//! Shards of a scheme over several loaders, and topologies that a worker may not declare.
+//! Shards of a scheme over several loaders, the passing on of a queue, and topologies that a worker may not declare.
 #![forbid(unsafe_code)]
 
 mod broker;
+mod loaders;
+mod pause;
+mod topology;
 
 use std::time::Duration;
 

@@ -181,6 +181,13 @@ impl<'a> Batch<'a> {
                     SaveSaid::Open(Open { doubt: why, words, alone, instead: instead.clone() })
                 }
             };
+            #[cfg(kingpost_bugs)]
+            let said = match answer.errors.first() {
+                Some(error) if kingpost_settings::bug("one-refusal-refuses-the-batch") => {
+                    SaveSaid::No(Failure::new(kingpost_model::FailureKind::Refused, error.message.clone()))
+                }
+                _ => said,
+            };
             self.happens(call.action, *at, Event::SaveAnswered(said));
         }
         self.leave_open(call);

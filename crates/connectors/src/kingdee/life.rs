@@ -369,6 +369,11 @@ impl Life {
             }
             Why::Step(unmoved) => State::Failed(gone(&unmoved.there.id)),
             Why::Standing | Why::Save(_) => {
+                #[cfg(kingpost_bugs)]
+                let seen = &match kingpost_settings::bug("any-document-will-do") {
+                    true => Seen { difference: None, ..seen.clone() },
+                    false => seen.clone(),
+                };
                 if let Some(difference) = &seen.difference {
                     let text = format!("another document (id {}) holds this number: {difference}", seen.id);
                     return State::Failed(Failure::new(FailureKind::Conflict, text));

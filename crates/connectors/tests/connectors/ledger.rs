@@ -1,7 +1,7 @@
 //! Kingdee as a ledger: it commits before an answer is lost, after it is lost, or not at all, and its answers say less
 //! than they should. No network, no clock; what it does is decided by dice that a test is given.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kingpost_connectors::{TIMED_OUT, kingdee::life::Seen};
 use kingpost_kingdee::{DocumentStatus, Entity, FieldError, SaveAnswer};
@@ -49,6 +49,8 @@ pub(crate) struct Nature {
     pub(crate) unsavable: BTreeSet<String>,
     /// Numbers of documents that it never audits.
     pub(crate) unauditable: BTreeSet<String>,
+    /// Numbers of documents whose audit it always breaks off.
+    pub(crate) stuck: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -58,15 +60,15 @@ pub(crate) struct Ledger {
     pub(crate) documents: Vec<Document>,
     /// Saves that are still running on the server: when they commit, and what.
     pub(crate) running: Vec<(u64, String)>,
-    /// How often each number was sent in a save.
-    pub(crate) saves: BTreeMap<String, u32>,
+    /// Numbers of which an answer has said, without a doubt, that they are refused for their data.
+    pub(crate) told: BTreeSet<String>,
 }
 
 /// What a write came to: an answer, or why there is none.
 pub(crate) type Answer = Result<SaveAnswer, Failure>;
 
 const LOCKED: &str = "使用业务单据：“采购订单”冲突，请稍候再使用";
-const INVALID: &str = "第2行分录，批号不能为空";
+pub(crate) const INVALID: &str = "第2行分录，批号不能为空";
 
 fn error(index: Option<usize>, message: String) -> FieldError {
     FieldError { field: None, message, index: index.and_then(|at| i64::try_from(at).ok()) }
@@ -127,23 +129,24 @@ impl Ledger {
         self.nature.unsavable.contains(number)
     }
 
-    pub(crate) fn save(&mut self, numbers: &[String], dice: &mut Dice) -> Answer {
-        for number in numbers {
-            *self.saves.entry(number.clone()).or_default() += 1;
+    /// A save without evidence: committed, committed later, or never.
+    fn leave_open(&mut self, number: &str, dice: &mut Dice) {
+        let refused = self.is_bad(number) || (self.nature.unique && !self.of(number).is_empty());
+        match dice.roll(3) {
+            1 if !refused => drop(self.commit(number)),
+            2 if !refused => {
+                let late = dice.roll(SETTLE_MS / 1_000) * 1_000;
+                self.running.push((self.now_ms + late, number.to_owned()));
+            }
+            _ => {}
         }
+    }
+
+    pub(crate) fn save(&mut self, numbers: &[String], dice: &mut Dice) -> Answer {
         let kind = dice.roll(16);
         match kind {
             9 | 10 => {
-                for number in numbers {
-                    match dice.roll(3) {
-                        1 if !self.is_bad(number) => drop(self.commit(number)),
-                        2 if !self.is_bad(number) => {
-                            let late = dice.roll(SETTLE_MS / 1_000) * 1_000;
-                            self.running.push((self.now_ms + late, number.clone()));
-                        }
-                        _ => {}
-                    }
-                }
+                numbers.iter().for_each(|number| self.leave_open(number, dice));
                 return silence(dice);
             }
             11 => return Ok(whole(13, LOCKED)),
@@ -153,6 +156,7 @@ impl Ledger {
             _ => {}
         }
         if self.nature.all_or_nothing && numbers.iter().any(|number| self.is_bad(number)) {
+            self.told.extend(numbers.iter().filter(|_| numbers.len() == 1).cloned());
             return Ok(whole(11, INVALID));
         }
         Ok(self.answer(numbers, kind, dice))
@@ -164,17 +168,18 @@ impl Ledger {
         let mut answer = SaveAnswer { msg_code: Some(11), ..SaveAnswer::default() };
         for (at, number) in numbers.iter().enumerate() {
             if kind == 5 && dice.chance(2) {
-                // Broken off inside: perhaps before the commit, perhaps after it.
-                if !self.is_bad(number) && dice.chance(2) {
-                    drop(self.commit(number));
-                }
+                self.leave_open(number, dice);
                 answer.errors.push(error(Some(at), format!("{number}：事务已中止")));
             } else if self.is_bad(number) {
                 let row = usize::try_from(dice.roll(9)).unwrap_or_default();
                 match kind {
-                    4 => answer.errors.push(error(Some(row), INVALID.to_owned())),
+                    4 if dice.chance(2) => answer.errors.push(error(Some(row), INVALID.to_owned())),
                     6 if dice.chance(2) => {}
-                    _ => answer.errors.push(error(Some(at), format!("{number}：{INVALID}"))),
+                    _ => {
+                        let index = if kind == 4 { row } else { at };
+                        answer.errors.push(error(Some(index), format!("{number}：{INVALID}")));
+                        self.told.insert(number.clone());
+                    }
                 }
             } else if let Some(id) = self.commit(number) {
                 let index = i64::try_from(at).ok();
@@ -216,6 +221,8 @@ impl Ledger {
             let number = document.number.clone();
             if bad(&number) {
                 answer.errors.push(error(Some(at), format!("{number}：更新库存时出现负库存")));
+            } else if to == "C" && self.nature.stuck.contains(&number) {
+                answer.errors.push(error(Some(at), format!("{number}：事务已中止")));
             } else if !from.contains(&document.status) {
                 answer.errors.push(error(Some(at), format!("单据{number}：当前状态不允许提交")));
             } else if !(lost && dice.chance(2)) {

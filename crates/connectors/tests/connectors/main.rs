@@ -4,6 +4,7 @@
 
 mod doubts;
 mod fake;
+mod fetch;
 mod ledger;
 mod lives;
 mod loading;

@@ -2,7 +2,9 @@
 //! that die, lose their connection or hand over, in whatever order the dice say, while saves are still running.
 //!
 //! The stage, what it knows of documents, the documents' lives and the table of failures are the real ones. The broker
-//! keeps its promises: what was not settled comes again, marked, in front; one owner is given messages at a time.
+//! keeps its promises: what was not settled comes again, marked, in front; one owner is given messages at a time. So does
+//! the harness, of which a model small enough to be read stands here: copies are published before anything is settled,
+//! and one delivery stays unsettled while the outcome of a save is not known.
 
 use std::{
     cell::{Cell, RefCell},
@@ -182,7 +184,8 @@ impl Kingdee {
     fn step(&self, numbers: &[String], to: &'static str) -> SaveAnswer {
         let mut books = self.0.lock().unwrap();
         for number in numbers {
-            if let Some(status) = books.documents.get_mut(number).and_then(|documents| documents.first_mut()) {
+            if let Some(status) = books.documents.get_mut(number).and_then(|documents| documents.first_mut())
+            {
                 *status = to;
             }
         }
@@ -240,6 +243,9 @@ struct Owner {
     lost: Arc<AtomicBool>,
     since_ms: u64,
     tasks: Vec<(Task, Vec<Item>)>,
+    /// A delivery that is kept unsettled while the outcome of a save of these numbers is not known.
+    kept: Option<Item>,
+    doubted: BTreeSet<String>,
 }
 
 struct World {
@@ -251,6 +257,7 @@ struct World {
     former: Vec<Owner>,
     ended: Vec<(String, bool)>,
     messages: usize,
+    unique: bool,
 }
 
 fn stage(kingdee: &Arc<Kingdee>) -> Arc<LoadStage> {
@@ -265,7 +272,14 @@ fn stage(kingdee: &Arc<Kingdee>) -> Arc<LoadStage> {
 }
 
 fn owner(stage: Arc<LoadStage>) -> Owner {
-    Owner { stage, lost: Arc::default(), since_ms: now_ms(), tasks: Vec::new() }
+    Owner {
+        stage,
+        lost: Arc::default(),
+        since_ms: now_ms(),
+        tasks: Vec::new(),
+        kept: None,
+        doubted: BTreeSet::new(),
+    }
 }
 
 impl World {
@@ -284,6 +298,7 @@ impl World {
             former: Vec::new(),
             ended: Vec::new(),
             messages: 0,
+            unique,
         };
         (0..numbers).for_each(|n| world.publish(n));
         world
@@ -353,6 +368,7 @@ impl World {
     /// What the harness makes of a verdict.
     fn conclude(&mut self, item: &Item, verdict: Verdict) {
         let number = item.work.key.number.clone();
+        self.keep(item, &verdict);
         let (after, counted, failure) = match verdict {
             Verdict::Done => return self.ended.push((number, true)),
             Verdict::Dead { .. } => return self.ended.push((number, false)),
@@ -369,13 +385,41 @@ impl World {
         self.waiting.push((now_ms() + delay, next));
     }
 
+    /// Keeps a delivery while the outcome of a save is not known, so that a successor is warned: of one that this owner
+    /// got no answer to, and of one that it was warned of itself and waits for.
+    fn keep(&mut self, item: &Item, verdict: &Verdict) {
+        let (Owner { kept, doubted, .. }, number) = (&mut self.owner, &item.work.key.number);
+        let known = item.work.unclear_since_ms.is_some();
+        let ends = match verdict {
+            Verdict::Retry { failure, .. } | Verdict::Dead { failure }
+                if failure.kind == FailureKind::Unclear =>
+            {
+                doubted.insert(number.clone());
+                *kept = Some(item.clone());
+                return;
+            }
+            Verdict::Done => true,
+            Verdict::Retry { failure, .. } => {
+                known && failure.kind != FailureKind::Unclear && !failure.kind.is_outage()
+            }
+            Verdict::Dead { .. } => known,
+        };
+        if ends {
+            doubted.remove(number);
+        }
+        if doubted.is_empty() {
+            *kept = None;
+        }
+    }
+
     /// The owner's connection ends: what it had not settled comes again. Its process dies with it, comes back to the
     /// queue under a new lease, or leaves it to another while its own calls still run.
-    fn break_off(&mut self, how: u64) {
+    fn break_off(&mut self, how: usize) {
         let next = if how == 1 { Arc::clone(&self.owner.stage) } else { stage(&self.kingdee) };
         let mut former = std::mem::replace(&mut self.owner, owner(next));
         former.lost.store(true, Ordering::Release);
-        let unsettled: Vec<Item> = former.tasks.iter().flat_map(|(_, items)| items.iter().cloned()).collect();
+        let given = former.tasks.iter().flat_map(|(_, items)| items);
+        let unsettled: Vec<Item> = former.kept.iter().chain(given).cloned().collect();
         for item in unsettled.into_iter().rev() {
             self.queue.push_front(Item { redelivered: true, ..item });
         }
@@ -399,11 +443,8 @@ impl World {
             self.pass();
             let n = usize::from(events.next().copied().unwrap_or_default());
             match n % 12 {
-                7 => self.break_off(0),
-                8 => self.break_off(1),
-                9 => self.break_off(2),
-                6 if self.owner.tasks.is_empty() => self.break_off(3),
-                10 | 11 if self.kingdee.0.lock().unwrap().unique => self.publish(n % numbers),
+                how @ 7..=9 => self.break_off(how - 7),
+                10 | 11 if self.unique => self.publish(n / 12 % numbers),
                 _ => {}
             }
         }
@@ -412,7 +453,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// No save of a number leaves while another one is running, or after one has taken effect unseen; every message
     /// ends; what ended well is there once, and audited.
@@ -425,7 +466,8 @@ proptest! {
     ) {
         let mut world = World::new(numbers, unique, script);
         world.run(&events, numbers);
-        prop_assert_eq!(world.ended.len(), world.messages);
+        // One that was kept is handed out a second time.
+        prop_assert!(world.ended.len() >= world.messages);
         NOW_MS.set(now_ms() + SETTLE_MS);
         for (number, done) in &world.ended {
             let seen = world.kingdee.seen(number);

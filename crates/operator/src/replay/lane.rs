@@ -25,6 +25,11 @@ const ROUND_MAX: Duration = Duration::from_secs(120);
 const LOOKS: u32 = 3;
 const LOOK_PAUSE: Duration = Duration::from_secs(3);
 
+/// A queue of which so many looks show the same depth has everything back.
+const RETURN_LOOKS: u32 = 5;
+const RETURN_PAUSE: Duration = Duration::from_millis(200);
+const RETURN_MAX: Duration = Duration::from_secs(10);
+
 /// What the lanes of a run share.
 pub(super) struct Shared {
     pub(super) plan: Plan,
@@ -98,8 +103,11 @@ impl Lane {
     }
 
     async fn work(&self, resumed: bool) -> Result<LaneEnd, CustodyError> {
+        let mut censuses = if resumed { 2 } else { 0 };
         if resumed {
+            self.wait_returned().await?;
             self.census().await?;
+            censuses -= 1;
         }
         loop {
             if self.shared.is_stopping() {
@@ -111,6 +119,10 @@ impl Lane {
                 if let Flow::End(end) = self.send(wanted).await? {
                     return Ok(end);
                 }
+            } else if !out && censuses > 0 {
+                // What the run before had in hand when it was cut off may have come back only now.
+                self.census().await?;
+                censuses -= 1;
             } else if !out {
                 return Ok(LaneEnd::Finished);
             } else if !self.hear(&mut news).await {
@@ -331,6 +343,19 @@ impl Lane {
         let work = Work::new(id, self.stage, &*self.scheme, key, body);
         let route = Route::new(self.stage, &*self.scheme);
         Posting { destination: Destination::Report(plan.replies.clone(), route), work }
+    }
+
+    /// Waits until the queue has what a run that was cut off had in hand: its lock goes a moment before they come back.
+    async fn wait_returned(&self) -> Result<(), CustodyError> {
+        let (mut known, mut same) = (self.custody.depth().await?, 0);
+        let until = Instant::now() + RETURN_MAX;
+        while same < RETURN_LOOKS && Instant::now() < until {
+            tokio::time::sleep(RETURN_PAUSE).await;
+            let depth = self.custody.depth().await?;
+            same = if depth == known { same + 1 } else { 0 };
+            known = depth;
+        }
+        Ok(())
     }
 
     /// Puts right what a run that was cut off has left: a letter whose copy was never confirmed is to be sent again; one

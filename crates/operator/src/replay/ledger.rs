@@ -4,8 +4,9 @@
 use std::{collections::HashMap, time::Instant};
 
 use kingpost_broker::{Identity, Reply};
-use kingpost_model::{FailureKind, LoadedHow, Outcome, Report, StageName};
+use kingpost_model::{FailureKind, LoadedHow, Outcome, StageName};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{ENTRY_HEADER, Plan, REPLAY_HEADER, ladder::Standing};
 
@@ -45,6 +46,23 @@ impl Fate {
 pub(super) struct Mark {
     #[serde(rename = "kingpost-replay-sent")]
     pub(super) sent: Vec<usize>,
+}
+
+/// What counts of a report.
+struct Heard {
+    work_id: String,
+    stage: String,
+    outcome: Outcome,
+}
+
+impl Heard {
+    /// Read apart from each other, because a report and its outcome both have a `number`, and the outcome's comes last.
+    fn of(body: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(body).ok()?;
+        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (work_id, stage) = (text("work_id")?, text("stage")?);
+        Some(Heard { work_id, stage, outcome: serde_json::from_value(value).ok()? })
+    }
 }
 
 /// The state of a plan.
@@ -162,8 +180,8 @@ impl Ledger {
             mark.sent.into_iter().for_each(|entry| self.sent(entry));
             return true;
         }
-        let Ok(report) = serde_json::from_slice::<Report>(&reply.body) else { return false };
-        let Some(entry) = self.entry(reply, &report) else { return false };
+        let Some(report) = Heard::of(&reply.body) else { return false };
+        let Some(entry) = self.entry(reply, &report.work_id) else { return false };
         let Some((_, stage)) = self.places.get(entry).copied() else { return false };
         // A window is done when it was read; what becomes of its orders is their own affair.
         if stage == Some(StageName::Extract) && report.stage != StageName::Extract.as_str() {
@@ -192,7 +210,7 @@ impl Ledger {
     }
 
     /// By the header that the copy carries; by its message id where that had no room.
-    fn entry(&self, reply: &Reply, report: &Report) -> Option<usize> {
+    fn entry(&self, reply: &Reply, work_id: &str) -> Option<usize> {
         let header =
             |name: &str| reply.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
         if header(REPLAY_HEADER).is_some_and(|plan| plan != self.plan) {
@@ -200,7 +218,7 @@ impl Ledger {
         }
         let named = header(ENTRY_HEADER).and_then(|index| index.parse().ok());
         named.filter(|index| *index < self.fates.len()).or_else(|| {
-            let entries = self.by_id.get(&report.work_id)?;
+            let entries = self.by_id.get(work_id)?;
             let open = entries.iter().find(|entry| !self.fates[**entry].is_final());
             open.or(entries.first()).copied()
         })
@@ -247,7 +265,7 @@ pub(super) fn identity(plan: &Plan, entry: usize) -> Option<Identity> {
 
 #[cfg(test)]
 mod tests {
-    use kingpost_model::{Failure, FailureRecord, RecordKey, Work, WorkId};
+    use kingpost_model::{Failure, FailureRecord, RecordKey, Report, Work, WorkId};
 
     use super::{super::plan::tests::sample, *};
 
@@ -294,7 +312,9 @@ mod tests {
             assert_eq!(ledger.standing(0), Standing { pending: 1, out: 0, well: 1, failed: 1, streak: 1 });
             assert_eq!(ledger.standing(1), Standing { pending: 1, well: 1, ..Standing::default() });
         }
-        assert!(matches!(&ledger.fates()[0], Fate::Loaded { how: LoadedHow::Posted, .. }));
+        assert!(
+            matches!(&ledger.fates()[0], Fate::Loaded { how: LoadedHow::Posted, number, .. } if number == "RK")
+        );
         assert_eq!(ledger.pending(0, 9), [2]);
     }
 

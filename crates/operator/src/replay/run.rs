@@ -8,6 +8,7 @@ use std::{
 
 use kingpost_broker::{AuditLetter, BrokerConfig, Custody, Replies};
 use kingpost_model::{LoadedHow, StageName};
+use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
@@ -68,6 +69,15 @@ impl Ended {
             .all(|fate| fate.is_final() && !matches!(fate, Fate::Failed { .. } | Fate::Unmade { .. }))
     }
 
+    /// Which causes were stopped and why, for the audit trail.
+    fn stops(&self) -> Value {
+        let stops = self.stopped.iter().filter_map(|(index, why)| {
+            let cause = self.plan.causes.get(*index)?;
+            Some(json!({"queue": cause.queue, "cause": cause.cause, "stopped": why.text()}))
+        });
+        Value::Array(stops.collect())
+    }
+
     /// How many letters ended how, in words.
     pub(crate) fn outcomes(&self) -> BTreeMap<String, u64> {
         let mut outcomes = BTreeMap::new();
@@ -116,6 +126,9 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
     let fates = shared.ledger().fates().to_vec();
     let stopped = shared.stopped().clone();
     let ended = Ended { plan: shared.plan.clone(), fates, stopped, lanes };
+    if !ended.stopped.is_empty() {
+        action.note(|event| event.details = ended.stops()).await?;
+    }
     action.end(ended.outcomes()).await?;
     Ok(ended)
 }

@@ -6,15 +6,25 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 19] = [
     &[],
+    &["audit"],
+    &["audit", "export"],
+    &["audit", "list"],
     &["check"],
     &["dead"],
+    &["dead", "discard"],
+    &["dead", "edit"],
+    &["dead", "export"],
+    &["dead", "import"],
     &["dead", "list"],
+    &["dead", "plan"],
+    &["dead", "replay"],
     &["dead", "show"],
     &["failures"],
     &["settings"],
     &["topology"],
+    &["topology", "apply"],
     &["topology", "show"],
 ];
 

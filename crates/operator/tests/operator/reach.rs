@@ -7,7 +7,12 @@ fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-const BROKER_COMMANDS: [&[&str]; 3] = [&["dead", "list"], &["dead", "show", "RK1"], &["topology", "show"]];
+const BROKER_COMMANDS: [&[&str]; 4] = [
+    &["dead", "list"],
+    &["dead", "replay", "RK1", "--reason", "an example", "--yes"],
+    &["dead", "show", "RK1"],
+    &["topology", "show"],
+];
 
 #[test]
 fn a_broker_that_is_away_is_told_at_once_with_a_remedy() {
@@ -22,6 +27,24 @@ fn a_broker_that_is_away_is_told_at_once_with_a_remedy() {
         );
         assert!(!run.notes.contains("marker-7f3a"), "{}", run.notes);
     }
+}
+
+#[test]
+fn an_export_that_reads_nothing_leaves_no_file_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dead.ndjson");
+    let url = format!("amqp://{}/%2f", nobody());
+    let run = kingpost(&["dead", "export", "--out", path.to_str().unwrap()], &[("AMQP_URL", &url)]);
+    assert_eq!(run.exit, Some(1), "{}", run.notes);
+    assert!(!path.exists(), "a file without letters would be taken for an export of none");
+}
+
+#[test]
+fn a_file_that_is_no_export_is_refused_before_anything_is_asked() {
+    let run =
+        kingpost(&["dead", "import", "Cargo.toml", "--reason", "x"], &[("AMQP_URL", "amqp://nowhere/%zz")]);
+    assert_eq!(run.exit, Some(1), "{}", run.notes);
+    holds(&run.notes, &["Cargo.toml:1: no whole JSON object"]);
 }
 
 #[test]

@@ -104,10 +104,9 @@ impl Edit {
     /// The command that sends the edited letter, as a person would type it.
     fn replayed(&self, letter: &Letter, id: &str) -> Result<Replay, Stop> {
         let (scheme, stage) = (&*letter.work.scheme, letter.work.stage.as_str());
-        let mut line =
-            vec!["replay", id, "--scheme", scheme, "--stage", stage, "--reason", &*self.reason, "--yes"];
-        let actor = self.actor.name();
-        line.extend(["--as", &*actor]);
+        // With `=`, so that no reason is taken for an option.
+        let [reason, actor] = [format!("--reason={}", self.reason), format!("--as={}", self.actor.name())];
+        let line = ["replay", id, "--scheme", scheme, "--stage", stage, &*reason, &*actor, "--yes"];
         Line::try_parse_from(line).map(|line| line.replay).map_err(|error| Stop::bug(error.to_string()))
     }
 

@@ -24,11 +24,11 @@ properties, headers and body as they are, and a last line with count and SHA-256
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Export {
-    #[command(flatten)]
-    filter: Filter,
     /// Write to this file, which must not exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 impl Export {

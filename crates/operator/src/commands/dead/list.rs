@@ -40,8 +40,6 @@ const SAMPLES: usize = 5;
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct List {
-    #[command(flatten)]
-    filter: Filter,
     /// Look at so many letters of each queue at most [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -51,6 +49,8 @@ pub(crate) struct List {
     /// Print one JSON object per cause or letter
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 impl List {

@@ -10,7 +10,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 use super::{filter::Filter, read::Places};
 use crate::{
     act::{self, Actor},
-    ending::{Report, Stop, both},
+    ending::{Report, Stop},
     replay::{Cause, Plan, Planner, Shards},
     session::Session,
     terminal::{self, counted, plain},
@@ -89,8 +89,8 @@ impl Selection<'_> {
         if self.filter.is_wide() && !self.all {
             return Err(Stop::usage("say which letters: a number, a condition, or --all for every one"));
         }
-        let (places, shards) = both(Places::of(session, self.filter), shards(session))?;
-        let mut planner = Planner::new(shards, self.from_source);
+        let places = Places::of(session, self.filter)?;
+        let mut planner = Planner::new(shards(session)?, self.from_source);
         let reading = places
             .scan(self.filter, session.now_ms, usize::MAX, |letter| {
                 planner.add(&letter);
@@ -135,7 +135,8 @@ fn lines(plan: &Plan) -> Result<String, Stop> {
 fn page(plan: &Plan, path: &Path, width: u16) -> String {
     let mut out = summary(plan, width);
     let _ = writeln!(out, "Nothing was moved. To carry it out, once the causes are mended:");
-    let _ = writeln!(out, "  kingpost dead replay --plan {} --reason '…'", path.display());
+    let reason = if plan.reason.is_some() { "" } else { " --reason '…'" };
+    let _ = writeln!(out, "  kingpost dead replay --plan {}{reason}", path.display());
     plain(&out)
 }
 
@@ -151,8 +152,8 @@ pub(super) fn summary(plan: &Plan, width: u16) -> String {
     // Writing to a String can't fail.
     let _ = writeln!(
         out,
-        "\nOf each cause {}, then the rest are sent; {how}. A cause that fails again is stopped.",
-        if steps.is_empty() { "all".to_owned() } else { steps.join(", then ") }
+        "\nOf each cause {}, then the rest would be sent: {how}. A cause that fails again is stopped.",
+        steps.join(", then ")
     );
     out
 }

@@ -89,9 +89,8 @@ impl Replay {
         if !self.yes && !std::io::stdin().is_terminal() {
             return Err(Stop::usage("there is no terminal to ask at; add --yes to send the letters unasked"));
         }
-        let settings = session.settings();
         let (plan, path, mut notes) = self.plan(session).await?;
-        let ((settings, shards), ()) = both(both(settings, shards(session)), Ok(()))?;
+        let (settings, shards) = both(session.settings(), shards(session))?;
         let reason = self.reason.clone().or_else(|| plan.reason.clone()).unwrap_or_default();
         if reason.trim().is_empty() {
             return Err(Stop::usage("say why with --reason; it is kept in the audit trail"));

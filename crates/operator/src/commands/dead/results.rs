@@ -213,6 +213,15 @@ pub(super) async fn notes(ended: &Ended, path: &Path, broker: &BrokerConfig, wai
             LaneEnd::Lost(why) => writeln!(notes, "note: {why}"),
         };
     }
+    let failed = ended.fates.iter().filter(|fate| matches!(fate, Fate::Failed { .. })).count();
+    if failed > 0 {
+        let failed = counted(failed, "letter");
+        let _ = writeln!(
+            notes,
+            "note: {failed} of the plan are dead letters again, with their new failure; once that is mended, another \
+             replay takes them up"
+        );
+    }
     let open = ended.fates.iter().any(|fate| !fate.is_final());
     if open || ended.lanes.iter().any(|(_, end)| *end != LaneEnd::Finished) {
         let _ = writeln!(notes, "note: to go on: kingpost dead replay --plan {} --yes", path.display());

@@ -75,7 +75,9 @@ impl Show {
                 out.push('\n');
             } else {
                 let scheme = schemes.iter().find(|scheme| scheme.name == letter.work.scheme);
-                let page = Page { letter, scheme, now_ms: session.now_ms, width: session.width };
+                // The id tells letters of one number apart.
+                let key = if found.len() > 1 { letter.work.id.as_str() } else { &*letter.work.key.number };
+                let page = Page { letter, key, scheme, now_ms: session.now_ms, width: session.width };
                 out.push_str(&plain(&page.text(!self.no_body)));
             }
         }
@@ -102,6 +104,8 @@ fn failures(letter: &Letter) -> Vec<(&'static str, &FailureRecord)> {
 
 struct Page<'a> {
     letter: &'a Letter,
+    /// What it is called on a command line.
+    key: &'a str,
     /// As it is now, where it can be read.
     scheme: Option<&'a Scheme>,
     now_ms: i64,
@@ -139,7 +143,7 @@ impl Page<'_> {
         if let Some(today) = self.scheme.and_then(|scheme| today(letter, scheme)) {
             let _ = writeln!(out, "{today}");
         }
-        out.push_str(&next(&commands(letter), self.width));
+        out.push_str(&next(&commands(letter, self.key), self.width));
         out.push('\n');
         out
     }
@@ -169,26 +173,21 @@ fn today(letter: &Letter, scheme: &Scheme) -> Option<String> {
 }
 
 /// The exact commands that come next.
-fn commands(letter: &Letter) -> Vec<(String, &'static str)> {
+fn commands(letter: &Letter, key: &str) -> Vec<(String, &'static str)> {
     let (work, kind) = (&letter.work, letter.failure.kind);
-    // The id tells letters of one number apart.
-    let key = shell(&work.key.number);
-    let place = format!("--scheme {} --stage {}", shell(&work.scheme), work.stage);
+    let key = shell(key);
     let mut commands =
-        vec![(format!("kingpost dead replay {key} {place} --reason '…'"), "once the cause is mended")];
+        vec![(format!("kingpost dead replay {key} --reason '…'"), "send it again, once the cause is mended")];
     let editable = work.stage != StageName::Extract;
     if editable && !matches!(kind, FailureKind::Unclear | FailureKind::BaseData) {
-        let edit = format!("kingpost dead edit {key} {place} --reason '…'");
-        commands.push((edit, "change this copy; the order in the source stays as it is"));
+        let edit = format!("kingpost dead edit {key} --reason '…'");
+        commands.push((edit, "change it here; the source stays as it is"));
     }
     if editable {
-        let again = format!("kingpost dead replay {key} {place} --from-source --reason '…'");
-        commands.push((again, "read the order from the source again and map it anew"));
+        let again = format!("kingpost dead replay {key} --from-source --reason '…'");
+        commands.push((again, "read its order from the source again, map it anew"));
     }
-    commands.push((
-        format!("kingpost dead discard {key} {place} --reason '…'"),
-        "it isn't needed any more; it is exported first",
-    ));
+    commands.push((format!("kingpost dead discard {key} --reason '…'"), "take it out; it is exported first"));
     commands
 }
 
@@ -328,7 +327,7 @@ pub(super) mod tests {
     }
 
     fn page(letter: &Letter) -> String {
-        Page { letter, scheme: None, now_ms: NOW_MS, width: 100 }.text(true)
+        Page { letter, key: &letter.work.key.number, scheme: None, now_ms: NOW_MS, width: 100 }.text(true)
     }
 
     fn unmappable() -> Letter {
@@ -360,7 +359,7 @@ pub(super) mod tests {
             "\nwhat to do: complete the document in the source system",
             "\nbody: order, as the source sent it, 36 bytes\n{  <-- problem 1: no check_time, 2: no check_time\n",
             "  \"FBillNo\": \"RK1\",\n  \"FRealQty\": 12.3400\n}\n",
-            "  kingpost dead replay RK1 --scheme purchase-stockin --stage transform --reason '…'\n",
+            "  kingpost dead replay RK1 --reason '…' ",
         ] {
             assert!(page.contains(part), "{part:?} is missing in\n{page}");
         }
@@ -407,14 +406,15 @@ pub(super) mod tests {
         let text = page(&letter);
         assert!(text.contains("    input: check_time = \"soon\"\n"), "{text}");
         assert!(text.contains("  \"check_time\": \"soon\",  <-- problem 1, 2\n"), "{text}");
-        let hidden = Page { letter: &letter, scheme: None, now_ms: NOW_MS, width: 80 }.text(false);
+        let hidden =
+            Page { letter: &letter, key: "RK1", scheme: None, now_ms: NOW_MS, width: 80 }.text(false);
         assert!(!hidden.contains("soon"), "{hidden}");
     }
 
     #[test]
     fn a_body_can_be_left_out() {
         let letter = unmappable();
-        let page = Page { letter: &letter, scheme: None, now_ms: NOW_MS, width: 60 }.text(false);
+        let page = Page { letter: &letter, key: "RK1", scheme: None, now_ms: NOW_MS, width: 60 }.text(false);
         assert!(page.contains("body: order, as the source sent it, 36 bytes, not shown\n"), "{page}");
         assert!(!page.contains("FRealQty"), "{page}");
         let object = object(&letter, false).unwrap();
@@ -427,7 +427,7 @@ pub(super) mod tests {
         assert_eq!(shell("it's; rm"), r"'it'\''s; rm'");
         let window = letter(StageName::Extract, "2026", Failure::new(FailureKind::Incomplete, "x"), NOW_MS);
         assert!(
-            !commands(&window)
+            !commands(&window, "2026")
                 .iter()
                 .any(|(command, _)| command.contains("edit") || command.contains("source"))
         );

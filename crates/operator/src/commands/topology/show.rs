@@ -1,7 +1,7 @@
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
 use kingpost_broker::{QueueDepth, RESUME_EXCHANGE, Topology, UNROUTABLE};
-use kingpost_model::{DEAD_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
+use kingpost_model::{DEAD_EXCHANGE, REPLY_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
 use serde::Serialize;
 use serde_json::json;
 
@@ -35,7 +35,8 @@ impl Show {
         inspector.close().await;
         let report = Report::done(if self.json { lines(&queues) } else { tables(&queues, session.width) });
         if queues.iter().all(|queue| queue.depth.is_none()) {
-            let text = "none of the queues is there: no worker has started yet, or AMQP_URL names another virtual host";
+            let text = "none of the queues is there: no worker has started yet and `kingpost topology apply` was not run, \
+                        or AMQP_URL names another virtual host";
             return Err(Stop::failed(text));
         }
         Ok(report)
@@ -52,6 +53,8 @@ enum Purpose {
     Dead,
     /// The last confirmed end of a scheme's windows.
     Cursor,
+    /// By its consumers the loaders of a sharded scheme are counted.
+    RollCall,
     /// A retry delay.
     Wait,
     /// What came back to a queue that is gone.
@@ -79,6 +82,7 @@ impl Queue {
             (Purpose::Work, Some(depth)) if depth.consumers == 0 => "no worker consumes it",
             (Purpose::Dead, Some(depth)) if depth.ready > 0 => "see `kingpost dead list`",
             (Purpose::Unroutable, Some(depth)) if depth.ready > 0 => "came back to a queue that is gone",
+            (Purpose::RollCall, Some(_)) => "one consumer per loader, never a message",
             (Purpose::Cursor, Some(depth)) if depth.ready == 0 => "no window has been cut yet",
             _ => "",
         }
@@ -95,6 +99,9 @@ fn queues<'a>(schemes: impl Iterator<Item = (&'a str, u32)>) -> Vec<Queue> {
             queues.extend(routes.iter().map(|route| of(route.queue(), Purpose::Work)));
             queues.push(of(Route::new(stage, name).dead_queue(), Purpose::Dead));
         }
+        if shards > 1 {
+            queues.push(of(Topology::roll_call_queue(name), Purpose::RollCall));
+        }
         queues.push(of(Topology::cursor_queue(name), Purpose::Cursor));
     }
     queues.extend(RETRY_TIERS.map(|tier| Queue::new(tier.queue, None, Purpose::Wait)));
@@ -108,6 +115,7 @@ fn exchanges() -> Vec<(&'static str, &'static str, &'static str)> {
         (WORK_EXCHANGE, "direct", "work, to the queue that the routing key names"),
         (DEAD_EXCHANGE, "direct", "dead letters, to the queue that the routing key names"),
         (RESUME_EXCHANGE, "direct", "what has waited, back to its own queue"),
+        (REPLY_EXCHANGE, "direct", "what became of a message, to whoever asked for it"),
         (UNROUTABLE, "fanout", "what has no queue to come back to"),
     ];
     exchanges.extend(RETRY_TIERS.map(|tier| (tier.queue, "fanout", "what is tried again after that time")));
@@ -176,7 +184,8 @@ mod tests {
         let of_b = ["extract.b", "extract.b.dead", "transform.b", "transform.b.dead", "load.b.0", "load.b.1"];
         assert!(of_b.iter().all(|name| names.iter().filter(|own| own == name).count() == 1), "{names:?}");
         assert!(names.contains(&"cursor.a".to_owned()) && names.contains(&"load.a".to_owned()));
-        assert_eq!(names.len(), 7 + 8 + RETRY_TIERS.len() + 1);
+        assert!(names.contains(&"loaders.b".to_owned()) && !names.contains(&"loaders.a".to_owned()));
+        assert_eq!(names.len(), 7 + 9 + RETRY_TIERS.len() + 1);
     }
 
     #[test]

@@ -1,0 +1,130 @@
+//! One document by its number, from a fake gateway of WDT.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{Router, body::Bytes, extract::State};
+use jiff::Timestamp;
+use kingpost_connectors::{NoCalls, wdt::WdtSource};
+use kingpost_model::{FailureKind, Fetched, Source as _};
+use kingpost_wdt::{Client, Transport, WdtConfig, flexible_time};
+use serde_json::{Value, json};
+
+const PURCHASE: &str = "wms.stockin.Purchase.queryWithDetail";
+const DAY: i64 = 86_400;
+
+/// Orders of a shelf, and every criteria object that was asked with.
+#[derive(Clone, Default)]
+struct Shelf {
+    orders: Arc<Mutex<Vec<Value>>>,
+    asked: Arc<Mutex<Vec<Value>>>,
+    /// Answers every order whatever is asked for.
+    deaf: bool,
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name).and_then(Value::as_str)
+}
+
+fn meets(order: &Value, criteria: &Value) -> bool {
+    let second = |value: &Value, name| text(value, name).and_then(flexible_time).map(Timestamp::as_second);
+    let modified = second(order, "modified");
+    let number = ["stockin_no", "stockout_no"].iter().find_map(|name| text(criteria, name));
+    second(criteria, "start_time").is_none_or(|start| modified >= Some(start))
+        && second(criteria, "end_time").is_none_or(|end| modified <= Some(end))
+        && number.is_none_or(|number| text(order, "order_no") == Some(number))
+        && text(criteria, "status")
+            .is_none_or(|status| status.split(',').any(|s| text(order, "status") == Some(s)))
+}
+
+async fn answer(State(shelf): State<Shelf>, body: Bytes) -> String {
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let criteria = body[0].clone();
+    let orders = shelf.orders.lock().unwrap().clone();
+    let found: Vec<Value> =
+        orders.into_iter().filter(|order| shelf.deaf || meets(order, &criteria)).collect();
+    shelf.asked.lock().unwrap().push(criteria);
+    json!({"status": 0, "data": {"total_count": found.len(), "order": found}}).to_string()
+}
+
+async fn source(shelf: &Shelf, method: &str, params: &[(&str, &str)]) -> WdtSource {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/openapi", listener.local_addr().unwrap());
+    let app = Router::new().fallback(answer).with_state(shelf.clone());
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let config = WdtConfig {
+        url,
+        transport: Transport::Direct,
+        sid: "demo_sid".to_owned(),
+        app_key: "demo_key".to_owned(),
+        app_secret: "secret:salt".into(),
+        qimen: None,
+        ca_file: None,
+    };
+    let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    WdtSource::new(Client::new(config).unwrap(), method, params, "order_no", 50, Arc::new(NoCalls))
+}
+
+fn now_s() -> i64 {
+    Timestamp::now().as_second()
+}
+
+fn order(number: &str, status: &str, modified_s: i64) -> Value {
+    json!({"order_no": number, "status": status, "modified": format!("{}", modified_s * 1_000)})
+}
+
+#[tokio::test]
+async fn a_document_is_found_whatever_month_it_was_changed_in() {
+    let shelf = Shelf::default();
+    let changed = now_s() - 30 * DAY;
+    shelf.orders.lock().unwrap().extend([order("RK1", "80", changed), order("RK2", "80", changed)]);
+    let source = source(&shelf, PURCHASE, &[("status", "80")]).await;
+    let Ok(Fetched::Found(document)) = source.fetch("RK1", now_s() - 100 * DAY).await else {
+        panic!("absent")
+    };
+    assert_eq!(document.number.as_deref(), Some("RK1"));
+    assert_eq!(document.modified_ms, Some(changed * 1_000));
+    let asked = shelf.asked.lock().unwrap();
+    let ranges: Vec<_> = asked.iter().map(|c| (text(c, "start_time"), text(c, "end_time"))).collect();
+    assert_eq!(asked.len(), 3, "a month at a time, the oldest first: {ranges:?}");
+    assert_eq!(ranges[0].1, ranges[1].0, "no second is left out between them");
+    assert!(asked.iter().all(|c| text(c, "stockin_no") == Some("RK1") && text(c, "status") == Some("80")));
+}
+
+#[tokio::test]
+async fn a_document_of_another_status_is_told_from_an_absent_one() {
+    let shelf = Shelf::default();
+    shelf.orders.lock().unwrap().push(order("RK1", "10", now_s() - DAY));
+    let source = source(&shelf, PURCHASE, &[("status", "80")]).await;
+    let since = now_s() - 2 * DAY;
+    let left_out = Fetched::LeftOut("its status is 10, the scheme asks for 80".to_owned());
+    assert_eq!(source.fetch("RK1", since).await, Ok(left_out));
+    assert_eq!(source.fetch("RK2", since).await, Ok(Fetched::Absent));
+    // A clock that runs ahead: the search begins in the future, and asks all the same.
+    assert_eq!(source.fetch("RK2", now_s() + DAY).await, Ok(Fetched::Absent));
+}
+
+#[tokio::test]
+async fn a_number_that_lifts_the_time_range_is_asked_for_once() {
+    let shelf = Shelf::default();
+    shelf.orders.lock().unwrap().push(order("CK1", "110", now_s() - 400 * DAY));
+    let method = "wms.stockout.Sales.queryWithDetail";
+    let source = source(&shelf, method, &[("status_type", "3"), ("status", "110")]).await;
+    assert!(matches!(source.fetch("CK1", 0).await, Ok(Fetched::Found(_))));
+    let asked = shelf.asked.lock().unwrap();
+    assert_eq!(asked.len(), 1);
+    assert_eq!((text(&asked[0], "stockout_no"), asked[0].get("start_time")), (Some("CK1"), None));
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_heed_the_number_is_never_believed() {
+    let shelf = Shelf { deaf: true, ..Shelf::default() };
+    shelf.orders.lock().unwrap().push(order("RK9", "80", now_s() - DAY));
+    let purchase = source(&shelf, PURCHASE, &[("status", "80")]).await;
+    let failure = purchase.fetch("RK1", now_s() - 2 * DAY).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Incomplete);
+    assert!(failure.text.contains("`stockin_no`"), "{failure}");
+    let transfer = source(&shelf, "wms.stockout.Transfer.queryWithDetail", &[]).await;
+    let failure = transfer.fetch("RK1", 0).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Configuration);
+    assert!(failure.text.contains("promises no way"), "{failure}");
+}

@@ -1,0 +1,22 @@
+//! A minute of random faults from a fixed seed, every order accounted for afterwards. `make chaos` runs other seeds, and longer.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+/// Chosen for a schedule in which a loader dies, the broker is killed, and answers of Kingdee are lost.
+const SEED: u64 = 2;
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn after_a_minute_of_random_faults_every_order_is_in_kingdee_once_or_an_explained_dead_letter()
+-> Result<()> {
+    let outcome = Box::pin(e2e::chaos::run(SEED, MINUTE)).await?;
+    assert!(outcome.violations.is_empty(), "seed {SEED}: {:#?}\n{:?}", outcome.violations, outcome.kept);
+    let counters = outcome.counters;
+    assert_eq!(counters.ok + counters.dead, counters.attempted, "{counters}");
+    assert!(counters.acknowledged < counters.ok, "no answer was lost, the run has shown little: {counters}");
+    assert!(outcome.drained <= MINUTE, "{:?}", outcome.drained);
+    Ok(())
+}
