@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, longest_write, target};
-use kingpost_model::{Loaded, LoadedHow, Route, StageName, Standing};
+use kingpost_model::{Loaded, LoadedHow, Route, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{KingdeeSettings, Problems, loader, schemes_dir};
 use kingpost_telemetry::{ErpMetrics, Metrics};
@@ -113,11 +113,10 @@ impl Calls for Erp {
 }
 
 impl LoadObserver for Erp {
-    fn loaded(&self, loaded: &Loaded, standing: Standing) {
-        if loaded.how == LoadedHow::Posted {
-            return;
+    fn loaded(&self, loaded: &Loaded) {
+        if loaded.how != LoadedHow::Posted {
+            self.0.duplicate_prevented("look-up");
         }
-        self.0.duplicate_prevented(if standing == Standing::Fresh { "refusal" } else { "look-up" });
     }
 
     fn unclear(&self) {

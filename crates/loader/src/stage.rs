@@ -11,7 +11,7 @@ use crate::{
 };
 use kingpost_connectors::{DUPLICATE, TIMED_OUT};
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, Outbox, Outcome, Stage, Standing, Target, Verdict,
+    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, LoadedHow, Outbox, Outcome, Stage, Target, Verdict,
     Work, decide,
 };
 use tracing::error;
@@ -28,7 +28,7 @@ const WAIT_AGAIN: Duration = Duration::from_secs(30);
 
 /// Told how documents came to be in the target.
 pub(crate) trait LoadObserver: Send + Sync {
-    fn loaded(&self, loaded: &Loaded, standing: Standing);
+    fn loaded(&self, loaded: &Loaded);
     fn unclear(&self);
     /// More than one document of one number was found.
     fn duplicated(&self);
@@ -98,7 +98,7 @@ impl LoadStage {
             .map(|item| Load {
                 number: item.work.key.number.clone(),
                 model: item.work.body.clone(),
-                standing: self.unproven.standing(item, &batch.lease, self.settle, now),
+                standing: self.unproven.standing(item, self.settle, now),
             })
             .collect();
         let outcomes = self.target.load(&loads, &batch.lease).await;
@@ -106,8 +106,11 @@ impl LoadStage {
         for (((index, item), load), outcome) in round.iter().zip(&items).zip(&loads).zip(outcomes) {
             let verdict = match outcome {
                 Ok(loaded) => {
-                    self.observer.loaded(&loaded, load.standing);
+                    self.observer.loaded(&loaded);
                     let Loaded { number, id, how } = loaded;
+                    if how == LoadedHow::Posted {
+                        self.unproven.posted(&load.number, self.settle, self.unproven.now());
+                    }
                     outbox.report(&item.work, Outcome::Loaded { number, id, how });
                     Verdict::Done
                 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kingpost_model::{Item, Lease, Origin, Standing};
+use kingpost_model::{Item, Lease, Standing};
 use kingpost_worker::now_ms;
 
 /// What may still be being written by somebody else, or by ourselves without an answer.
@@ -17,6 +17,10 @@ use kingpost_worker::now_ms;
 /// doesn't find is posted until the lease is as old as the settle window. Where none was redelivered the predecessor
 /// had settled all it was given (unsettled messages return to their place in front of the queue, because our queues
 /// have a delivery limit), and a look-up is enough.
+///
+/// There is no message so fresh that it may be posted unseen: a publisher whose confirms were lost publishes again, two
+/// windows overlap, an order changes after it was posted, and Kingdee's own check for used numbers may be switched off
+/// or too late. And what was just posted here may not show in a look-up yet, so it is remembered for a settle window.
 #[derive(Debug)]
 pub(crate) struct Unproven {
     until: Mutex<Until>,
@@ -27,6 +31,10 @@ pub(crate) struct Unproven {
 struct Until {
     keys: HashMap<String, Instant>,
     everything: Option<Instant>,
+    /// Numbers that were posted here, and until when a look-up may not find them.
+    posted: HashMap<String, Instant>,
+    /// The number of them at which those that are over are dropped.
+    posted_max: usize,
 }
 
 /// One moment on both clocks: windows inside this process by the steady one, those that a message carries by the
@@ -45,6 +53,14 @@ impl Moment {
 }
 
 impl Until {
+    fn posted(&mut self, number: &str, now: Instant, settle: Duration) {
+        if self.posted.len() >= self.posted_max {
+            self.posted.retain(|_, until| *until > now);
+            self.posted_max = 1_024.max(self.posted.len() * 2);
+        }
+        self.posted.insert(number.to_owned(), now + settle);
+    }
+
     fn insert(&mut self, number: &str, now: Instant, settle: Duration) {
         if self.keys.len() >= 1_024 {
             self.keys.retain(|_, until| *until > now);
@@ -98,6 +114,15 @@ impl Unproven {
         self.until().insert(number, now.steady, settle);
     }
 
+    /// A document that was just posted.
+    pub(crate) fn posted(&self, number: &str, settle: Duration, now: Moment) {
+        self.until().posted(number, now.steady, settle);
+    }
+
+    fn is_posted(&self, number: &str, now: Moment) -> bool {
+        self.until().posted.get(number).is_some_and(|until| *until > now.steady)
+    }
+
     /// Whether a write of a key may still be running.
     pub(crate) fn holds(&self, number: &str, now: Moment) -> bool {
         let until = self.until();
@@ -111,7 +136,7 @@ impl Unproven {
     /// that write settled and be posting again. It ends all the same: the copy that is retried for it is not
     /// redelivered and carries the time of the verdict, and the key was learnt before that verdict, so that the
     /// memory here never outlasts the window of the message.
-    pub(crate) fn standing(&self, item: &Item, lease: &Lease, settle: Duration, now: Moment) -> Standing {
+    pub(crate) fn standing(&self, item: &Item, settle: Duration, now: Moment) -> Standing {
         let work = &item.work;
         #[cfg(kingpost_bugs)]
         {
@@ -122,16 +147,14 @@ impl Unproven {
                 return Standing::Verify;
             }
         }
-        if item.redelivered || self.holds(&work.key.number, now) {
+        let number = &work.key.number;
+        if item.redelivered || self.holds(number, now) || self.is_posted(number, now) {
             return Standing::Unproven;
         }
         match work.unclear_since_ms {
             Some(since) if left(since, settle, now).is_some() => Standing::Unproven,
             Some(_) => Standing::Settled,
-            None if work.verify || work.attempt > 1 || work.origin != Origin::Live || lease.age < settle => {
-                Standing::Verify
-            }
-            None => Standing::Fresh,
+            None => Standing::Verify,
         }
     }
 }
@@ -186,26 +209,36 @@ mod tests {
         other
     }
 
-    fn standing(change: impl FnOnce(&mut Item), age_s: u64) -> Standing {
+    fn standing(change: impl FnOnce(&mut Item)) -> Standing {
         let mut item = item();
         change(&mut item);
-        Unproven::default().standing(&item, &lease(age_s), SETTLE, moment())
+        Unproven::default().standing(&item, SETTLE, moment())
     }
 
     #[test]
-    fn only_a_live_first_try_of_a_settled_owner_is_fresh() {
-        assert_eq!(standing(|_| {}, 241), Standing::Fresh);
-        assert_eq!(standing(|_| {}, 239), Standing::Verify);
-        assert_eq!(standing(|i| i.work.attempt = 2, 241), Standing::Verify);
-        assert_eq!(standing(|i| i.work.verify = true, 241), Standing::Verify);
-        assert_eq!(standing(|i| i.work.origin = Origin::Backfill, 241), Standing::Verify);
-        assert_eq!(standing(|i| i.work.origin = Origin::Replay, 241), Standing::Verify);
-        assert_eq!(standing(|i| i.redelivered = true, 241), Standing::Unproven);
+    fn nothing_is_posted_unseen() {
+        assert_eq!(standing(|_| {}), Standing::Verify);
+        assert_eq!(standing(|i| i.work.attempt = 2), Standing::Verify);
+        assert_eq!(standing(|i| i.work.verify = true), Standing::Verify);
+        assert_eq!(standing(|i| i.redelivered = true), Standing::Unproven);
+    }
+
+    #[test]
+    fn what_was_just_posted_may_not_show_yet() {
+        let (unproven, now) = (Unproven::default(), moment());
+        for n in 0..5_000 {
+            unproven.posted(&format!("N{n}"), SETTLE, now.plus_ms(n));
+        }
+        unproven.posted("RK1", SETTLE, now);
+        assert_eq!(unproven.standing(&item(), SETTLE, now.plus_ms(239_999)), Standing::Unproven);
+        assert_eq!(unproven.standing(&item(), SETTLE, now.plus_ms(240_000)), Standing::Verify);
+        assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify);
+        assert!(!unproven.holds("RK1", now), "its write is over");
     }
 
     #[test]
     fn an_unclear_write_settles_after_its_window_and_not_before() {
-        let at = |ms: i64| standing(|i| i.work.unclear_since_ms = Some(ms), 999);
+        let at = |ms: i64| standing(|i| i.work.unclear_since_ms = Some(ms));
         assert_eq!(at(WALL_MS - 239_999), Standing::Unproven);
         assert_eq!(at(WALL_MS - 240_000), Standing::Settled);
         assert_eq!(at(WALL_MS + 1_000), Standing::Unproven, "a clock a little ahead");
@@ -216,8 +249,8 @@ mod tests {
     fn a_fresh_copy_of_a_redelivered_key_is_unproven_too() {
         let (unproven, now) = (Unproven::default(), moment());
         unproven.learn(&[redelivered()], &lease(999), SETTLE, now);
-        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, now), Standing::Unproven);
-        assert_eq!(unproven.standing(&other(), &lease(999), SETTLE, now), Standing::Fresh);
+        assert_eq!(unproven.standing(&item(), SETTLE, now), Standing::Unproven);
+        assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify);
     }
 
     /// K was unclear long ago, its settled retry was being posted when the poster died, and it comes to us.
@@ -227,11 +260,11 @@ mod tests {
         let old = Some(WALL_MS - 3_600_000);
         let mut again = redelivered();
         again.work.unclear_since_ms = old;
-        assert_eq!(unproven.standing(&again, &lease(999), SETTLE, now), Standing::Unproven);
+        assert_eq!(unproven.standing(&again, SETTLE, now), Standing::Unproven);
         unproven.learn(&[again], &lease(999), SETTLE, now);
         let mut copy = item();
         copy.work.unclear_since_ms = old;
-        assert_eq!(unproven.standing(&copy, &lease(999), SETTLE, now), Standing::Unproven);
+        assert_eq!(unproven.standing(&copy, SETTLE, now), Standing::Unproven);
     }
 
     /// Another loader was told nothing when it wrote K, its retried message comes to us, and then a fresh copy of K.
@@ -244,13 +277,13 @@ mod tests {
         for (ms, of_copy, of_retried) in [
             (0, Standing::Unproven, Standing::Unproven),
             (199_999, Standing::Unproven, Standing::Unproven),
-            (200_000, Standing::Fresh, Standing::Settled),
+            (200_000, Standing::Verify, Standing::Settled),
         ] {
             let then = now.plus_ms(ms);
-            assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, then), of_copy, "{ms}");
-            assert_eq!(unproven.standing(&retried, &lease(999), SETTLE, then), of_retried, "{ms}");
+            assert_eq!(unproven.standing(&item(), SETTLE, then), of_copy, "{ms}");
+            assert_eq!(unproven.standing(&retried, SETTLE, then), of_retried, "{ms}");
         }
-        assert_eq!(unproven.standing(&other(), &lease(999), SETTLE, now), Standing::Fresh);
+        assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify);
     }
 
     #[test]
@@ -259,12 +292,12 @@ mod tests {
         let mut old = item();
         old.work.unclear_since_ms = Some(WALL_MS - 240_000);
         unproven.learn(&[old.clone()], &lease(999), SETTLE, now);
-        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, now), Standing::Fresh);
+        assert_eq!(unproven.standing(&item(), SETTLE, now), Standing::Verify);
         unproven.unclear("RK1", SETTLE, now);
         old.work.unclear_since_ms = Some(WALL_MS - 239_000);
         unproven.learn(&[old], &lease(999), SETTLE, now);
         let late = now.plus_ms(239_999);
-        assert_eq!(unproven.standing(&item(), &lease(999), SETTLE, late), Standing::Unproven);
+        assert_eq!(unproven.standing(&item(), SETTLE, late), Standing::Unproven);
     }
 
     #[test]
@@ -275,7 +308,7 @@ mod tests {
         let mut copy = item();
         copy.work.attempt = 2;
         copy.work.unclear_since_ms = Some(now.wall_ms + 500);
-        let after = |ms| unproven.standing(&copy, &lease(999), SETTLE, now.plus_ms(ms));
+        let after = |ms| unproven.standing(&copy, SETTLE, now.plus_ms(ms));
         assert_eq!(after(5_000), Standing::Unproven);
         assert_eq!(after(240_499), Standing::Unproven);
         assert_eq!(after(240_500), Standing::Settled);
@@ -284,31 +317,27 @@ mod tests {
     #[test]
     fn after_an_unclean_end_nothing_is_proven_until_the_lease_is_old() {
         let (unproven, now) = (Unproven::default(), moment());
-        assert_eq!(unproven.standing(&other(), &lease(10), SETTLE, now), Standing::Verify, "a clean end");
+        assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify, "a clean end");
         unproven.learn(&[redelivered()], &lease(10), SETTLE, now);
         for mut next in [other(), other(), other()].into_iter().enumerate().map(|(n, mut item)| {
             item.work.verify = n == 1;
             item.work.unclear_since_ms = (n == 2).then_some(0);
             item
         }) {
-            assert_eq!(unproven.standing(&next, &lease(10), SETTLE, now), Standing::Unproven);
+            assert_eq!(unproven.standing(&next, SETTLE, now), Standing::Unproven);
             let late = now.plus_ms(229_999);
-            assert_eq!(
-                unproven.standing(&next, &lease(10), SETTLE, late),
-                Standing::Unproven,
-                "a late round"
-            );
+            assert_eq!(unproven.standing(&next, SETTLE, late), Standing::Unproven, "a late round");
             next.work.unclear_since_ms = Some(0);
             let old = now.plus_ms(230_000);
-            assert_eq!(unproven.standing(&next, &lease(240), SETTLE, old), Standing::Settled);
+            assert_eq!(unproven.standing(&next, SETTLE, old), Standing::Settled);
         }
-        assert_eq!(unproven.standing(&other(), &lease(240), SETTLE, now.plus_ms(230_000)), Standing::Fresh);
+        assert_eq!(unproven.standing(&other(), SETTLE, now.plus_ms(230_000)), Standing::Verify);
     }
 
     #[test]
     fn a_message_that_an_old_lease_gave_back_concerns_its_own_key_only() {
         let (unproven, now) = (Unproven::default(), moment());
         unproven.learn(&[redelivered()], &lease(240), SETTLE, now);
-        assert_eq!(unproven.standing(&other(), &lease(241), SETTLE, now), Standing::Fresh);
+        assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify);
     }
 }

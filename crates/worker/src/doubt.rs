@@ -56,6 +56,13 @@ impl<R> Doubt<R> {
         due
     }
 
+    /// Forgets what was kept in a session that is lost: whoever has the queue now gets that delivery, as redelivered.
+    pub(crate) fn forget_lost(&mut self, is_held: impl Fn(&R) -> bool) {
+        if self.kept.as_ref().is_some_and(|kept| !is_held(kept)) {
+            *self = Self::default();
+        }
+    }
+
     /// The kept delivery, once there is nothing more to keep it for.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<R> {
         self.numbers.retain(|_, since| now.saturating_duration_since(*since) < KEPT_MAX);
@@ -69,6 +76,7 @@ impl<R> Doubt<R> {
 
     /// The kept delivery, whatever it is kept for.
     pub(crate) fn give_up(&mut self) -> Option<R> {
+        self.numbers.clear();
         self.kept.take()
     }
 }
@@ -129,6 +137,19 @@ mod tests {
         );
         assert_eq!(doubt.conclude(&[item("C", true)], &[refused], vec![7], now), [7, 3]);
         assert!(!doubt.is_left());
+    }
+
+    #[test]
+    fn what_a_lost_session_left_is_kept_for_nothing() {
+        let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
+        // A is unclear, the session is lost, and another owner settles A; later B is unclear here, and then settled.
+        assert!(doubt.conclude(&[item("A", false)], &[hanging()], vec![1], now).is_empty());
+        doubt.forget_lost(|receipt| *receipt > 1);
+        assert!(!doubt.is_left());
+        assert!(doubt.conclude(&[item("B", false)], &[hanging()], vec![2], now).is_empty());
+        doubt.forget_lost(|receipt| *receipt > 1);
+        assert!(doubt.is_left());
+        assert_eq!(doubt.conclude(&[item("B", true)], &[Verdict::Done], vec![3], now), [3, 2]);
     }
 
     #[test]

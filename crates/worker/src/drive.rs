@@ -176,6 +176,7 @@ impl Driver {
     async fn step_back(&mut self) {
         let lane = Arc::clone(&self.lane);
         // Asked again later, it may have settled.
+        lane.doubt().forget_lost(|receipt| receipt.lease().is_held());
         let left = lane.doubt().is_left();
         if !left {
             Self::finish(&mut self.running).await;

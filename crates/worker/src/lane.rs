@@ -216,7 +216,9 @@ impl Lane {
             return false;
         }
         let due = if self.has_one_owner() {
-            self.doubt().conclude(&batch.items, verdicts, receipts, Instant::now())
+            let mut doubt = self.doubt();
+            doubt.forget_lost(|receipt| receipt.lease().is_held());
+            doubt.conclude(&batch.items, verdicts, receipts, Instant::now())
         } else {
             receipts
         };

@@ -90,6 +90,8 @@ pub async fn replay(letters: u32, kills: usize) -> Result<bool> {
         seed: 1,
         from: Some(from.clone()),
         spread: Some(format!("{SPREAD_HOURS}h")),
+        // Otherwise Kingdee itself would refuse what is posted twice, and nothing would be shown.
+        args: vec!["--repeated-numbers".to_owned()],
         ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(options).await?;

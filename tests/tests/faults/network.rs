@@ -187,8 +187,8 @@ async fn when_bytes_come_one_by_one_then_frames_are_put_together() -> Result<()>
 async fn when_a_worker_starts_on_a_line_of_high_latency_then_it_gets_ready() -> Result<()> {
     let run = Run::shared("network-29d", 5, 0).await?;
     let (proxy, url) = run.broker_proxy(10).await?;
-    // 300 ms there and back, as between continents.
-    Way::BOTH.into_iter().for_each(|way| proxy.delay(way, Duration::from_millis(150), Duration::ZERO));
+    // 100 ms there and back: some forty questions and answers before a worker is ready.
+    Way::BOTH.into_iter().for_each(|way| proxy.delay(way, Duration::from_millis(50), Duration::ZERO));
     let workers = run.start_all_at(&url)?;
     for worker in &workers {
         run.pipeline.ready(worker, SOON).await?;

@@ -132,15 +132,21 @@ async fn when_a_loader_is_frozen_and_another_takes_over_then_the_thawed_one_post
     run.until_models_wait().await?;
     // It has asked whether the documents are there, and will learn that they are not.
     let rule = run.arm(kingdee("ExecuteBillQuery", json!({"kind": "hold", "when": "after"}))).await?;
-    let frozen = impatient(&run, "loader")?;
+    let (proxy, url) = run.broker_proxy(2).await?;
+    let frozen = run.pipeline.start_with("loader", &[("AMQP_URL", &url)])?;
     run.until_struck(1).await?;
     frozen.process.freeze()?;
+    // When it is thawed the answer of Kingdee reaches it before the news that the broker has given it up: which of two
+    // sockets a program reads first is luck otherwise.
+    proxy.stall(Way::ToClient);
     run.clear(rule).await?;
     let heir = impatient(&run, "loader")?;
     run.drained().await?;
     let last = run.last_request().await?;
     frozen.process.thaw()?;
     run.until_rebuilt(&frozen, "consume").await?;
+    proxy.heal();
+    run.pipeline.ready(&frozen, SOON).await?;
     run.ended(vec![frozen, heir]).await?;
     for operation in ["BatchSave", "Submit", "Audit"] {
         let posted = run.requests(operation, last).await?;

@@ -222,7 +222,7 @@ impl Target for Kingdee {
 struct Deaf;
 
 impl LoadObserver for Deaf {
-    fn loaded(&self, _: &Loaded, _: Standing) {}
+    fn loaded(&self, _: &Loaded) {}
     fn unclear(&self) {}
     fn duplicated(&self) {}
 }
@@ -246,6 +246,8 @@ struct Owner {
     /// A delivery that is kept unsettled while the outcome of a save of these numbers is not known.
     kept: Option<Item>,
     doubted: BTreeSet<String>,
+    /// It was given something redelivered when it was young.
+    warned: bool,
 }
 
 struct World {
@@ -258,6 +260,9 @@ struct World {
     ended: Vec<(String, bool)>,
     messages: usize,
     unique: bool,
+    /// The harness keeps a delivery for a save without an answer. Where no number has a second message, what the retried
+    /// one says of itself has to be enough.
+    keeps: bool,
 }
 
 fn stage(kingdee: &Arc<Kingdee>) -> Arc<LoadStage> {
@@ -279,11 +284,12 @@ fn owner(stage: Arc<LoadStage>) -> Owner {
         tasks: Vec::new(),
         kept: None,
         doubted: BTreeSet::new(),
+        warned: false,
     }
 }
 
 impl World {
-    fn new(numbers: usize, unique: bool, script: Vec<u8>) -> Self {
+    fn new(numbers: usize, unique: bool, keeps: bool, script: Vec<u8>) -> Self {
         NOW_MS.set(10 * SETTLE_MS);
         let dice = Dice(script.into_iter());
         let books = Books { dice, unique, documents: BTreeMap::new(), running: Vec::new() };
@@ -299,6 +305,7 @@ impl World {
             ended: Vec::new(),
             messages: 0,
             unique,
+            keeps: unique || keeps,
         };
         (0..numbers).for_each(|n| world.publish(n));
         world
@@ -386,29 +393,27 @@ impl World {
     }
 
     /// Keeps a delivery while the outcome of a save is not known, so that a successor is warned: of one that this owner
-    /// got no answer to, and of one that it was warned of itself and waits for.
+    /// got no answer to, of one that it waits for, and of whatever it was warned of itself.
     fn keep(&mut self, item: &Item, verdict: &Verdict) {
-        let (Owner { kept, doubted, .. }, number) = (&mut self.owner, &item.work.key.number);
-        let known = item.work.unclear_since_ms.is_some();
-        let ends = match verdict {
-            Verdict::Retry { failure, .. } | Verdict::Dead { failure }
-                if failure.kind == FailureKind::Unclear =>
-            {
-                doubted.insert(number.clone());
-                *kept = Some(item.clone());
-                return;
-            }
-            Verdict::Done => true,
-            Verdict::Retry { failure, .. } => {
-                known && failure.kind != FailureKind::Unclear && !failure.kind.is_outage()
-            }
-            Verdict::Dead { .. } => known,
+        let (owner, number) = (&mut self.owner, &item.work.key.number);
+        let failure = match verdict {
+            Verdict::Done => None,
+            Verdict::Retry { failure, .. } | Verdict::Dead { failure } => Some(failure),
         };
-        if ends {
-            doubted.remove(number);
+        let doubt = failure.is_some_and(|failure| failure.kind == FailureKind::Unclear);
+        // What was judged anew after its unclear save, or is there, is no longer in doubt.
+        let judged = item.work.unclear_since_ms.is_some() && failure.is_some_and(|f| !f.kind.is_outage());
+        if doubt {
+            owner.doubted.insert(number.clone());
+        } else if failure.is_none() || judged {
+            owner.doubted.remove(number);
         }
-        if doubted.is_empty() {
-            *kept = None;
+        let young = now_ms() < owner.since_ms + SETTLE_MS;
+        owner.warned = young && (owner.warned || item.redelivered);
+        if owner.doubted.is_empty() && !owner.warned {
+            owner.kept = None;
+        } else if self.keeps {
+            owner.kept.get_or_insert_with(|| item.clone());
         }
     }
 
@@ -445,6 +450,14 @@ impl World {
             match n % 12 {
                 how @ 7..=9 => self.break_off(how - 7),
                 10 | 11 if self.unique => self.publish(n / 12 % numbers),
+                // A fresh copy at the worst moment: as the first thing that a new owner is given.
+                5 | 6 if self.unique => {
+                    let running =
+                        self.kingdee.0.lock().unwrap().running.first().map(|(_, number)| number.clone());
+                    let number = running.and_then(|number| number.strip_prefix("RK")?.parse().ok());
+                    self.break_off(n / 12 % 3);
+                    self.publish(number.unwrap_or_default());
+                }
                 _ => {}
             }
         }
@@ -460,11 +473,11 @@ proptest! {
     #[test]
     fn one_save_of_a_number_at_a_time_whoever_owns_it(
         numbers in 1_usize..6,
-        unique in any::<bool>(),
+        (unique, keeps) in any::<(bool, bool)>(),
         script in proptest::collection::vec(any::<u8>(), 0..300),
         events in proptest::collection::vec(any::<u8>(), 0..60),
     ) {
-        let mut world = World::new(numbers, unique, script);
+        let mut world = World::new(numbers, unique, keeps, script);
         world.run(&events, numbers);
         // One that was kept is handed out a second time.
         prop_assert!(world.ended.len() >= world.messages);

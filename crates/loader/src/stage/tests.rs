@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use kingpost_model::{Abandoned, Item, Lease, LoadedHow, RecordKey, Route, StageName, Work, WorkId};
+use kingpost_model::{Abandoned, Item, Lease, RecordKey, Route, StageName, Standing, Work, WorkId};
 
 use super::*;
 
@@ -30,7 +30,7 @@ impl<F: Fn(&Load, usize) -> Outcome + Send + Sync> Target for Fake<F> {
 struct Told(AtomicUsize, AtomicUsize);
 
 impl LoadObserver for Told {
-    fn loaded(&self, _: &Loaded, _: Standing) {}
+    fn loaded(&self, _: &Loaded) {}
 
     fn unclear(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
@@ -183,7 +183,7 @@ async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
     let verdicts = stage.process(&batch(vec![item("RK1"), item("RK1")]), &NoOutbox).await;
     let standings: Vec<Standing> =
         fake.rounds.lock().unwrap().iter().map(|round| round[0].standing).collect();
-    assert_eq!(standings, [Standing::Fresh, Standing::Unproven]);
+    assert_eq!(standings, [Standing::Verify, Standing::Unproven]);
     assert_eq!(waits(&verdicts[0]), (FailureKind::Unclear, true, 5), "a short window needs no long tier");
     assert_eq!(told.0.load(Ordering::SeqCst), 2);
     assert!(stage.may_be_in_flight(&item("RK1").work), "whoever takes it over has to know");

@@ -1,0 +1,52 @@
+//! Waiting queues bring everything back, each after its own time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use e2e::lab::shared_broker;
+use kingpost_broker::{Destination, NoObserver, Posting, UNROUTABLE};
+use kingpost_model::{StageName, Tier};
+use lapin::options::QueueDeleteOptions;
+
+use crate::{SOON, lane, outsider, ready, route, start, take, wait_ready, work};
+
+fn waiting(after: Duration, n: usize) -> Posting {
+    let destination = Destination::Wait(Tier::at_least(after), route(StageName::Load));
+    Posting { destination, work: work(StageName::Load, n) }
+}
+
+#[tokio::test]
+async fn five_seconds_are_not_held_up_by_two_hours() -> Result<()> {
+    // A message leaves a queue only at its head: in a shared one the first of these would hold the second back.
+    let url = shared_broker().await?.vhost("broker-tiers").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let group = vec![waiting(Duration::from_secs(7_200), 1), waiting(Duration::ZERO, 2)];
+    let began = Instant::now();
+    broker.outbound().publish(group).await?;
+    let (subscription, mut inboxes) = broker.subscribe(lane(StageName::Load, 10));
+    let seen = take(&mut inboxes[0], 1).await?;
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["id-2"]);
+    ensure!(began.elapsed() >= Duration::from_millis(4_900), "it came back after {:?}", began.elapsed());
+    ensure!(began.elapsed() < Duration::from_secs(20), "it came back after {:?}", began.elapsed());
+    assert_eq!(ready(&url, "wait.2h").await, 1);
+    subscription.close(SOON).await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_comes_back_to_a_queue_that_is_gone_is_kept_and_holds_up_nothing() -> Result<()> {
+    // Without a place for it, a queue that hands over at least once would be stuck behind it for good.
+    let url = shared_broker().await?.vhost("broker-homeless").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    broker.outbound().publish(vec![waiting(Duration::ZERO, 1)]).await?;
+    let (_connection, channel) = outsider(&url).await?;
+    channel.queue_delete("load.orders".into(), QueueDeleteOptions::default()).await?;
+    wait_ready(&url, UNROUTABLE, 1).await.context("it was not kept")?;
+    wait_ready(&url, "wait.5s", 0).await.context("it holds up the waiting queue")?;
+    broker.close(SOON).await;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The permissions that the documentation names are enough.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use e2e::lab::{Node, shared_broker};
+use kingpost_broker::{
+    AuditEvent, AuditPhase, AuditTrail, Broker, Custody, Destination, NoObserver, Posting, Replies, Topology,
+};
+use kingpost_model::{StageName, Tier};
+
+use crate::{QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
+
+const DOCUMENTATION: &str = include_str!("../../../docs/rabbitmq.md");
+
+/// The pattern of names that the documentation gives for a shell variable.
+fn documented(variable: &str) -> Result<&'static str> {
+    let line = DOCUMENTATION.lines().find_map(|line| line.trim().strip_prefix(&format!("{variable}='")));
+    line.and_then(|rest| rest.strip_suffix('\''))
+        .with_context(|| format!("docs/rabbitmq.md names no {variable}"))
+}
+
+/// A user with these permissions in the vhost of a URL; returns the URL with which it connects.
+async fn user(node: &Node, url: &str, name: &str, [configure, write, read]: [&str; 3]) -> Result<String> {
+    let user = format!("{name}-{}", std::process::id());
+    node.ctl(&["add_user", &user, "no-secret"]).await?;
+    node.ctl(&["set_permissions", "--vhost", vhost(url)?, &user, configure, write, read]).await?;
+    Ok(url.replace("guest:guest", &format!("{user}:no-secret")))
+}
+
+/// Declares everything, as somebody with the right to do so does beforehand.
+async fn declare_all(admin: &str) -> Result<()> {
+    Topology::new([(SCHEME, 1)]).apply(&config(admin), false).await?;
+    Ok(())
+}
+
+/// Sends one message to each place that a stage may send to.
+async fn send_everywhere(broker: &Broker, stage: StageName) -> Result<()> {
+    let places = [
+        Destination::Work(route(stage)),
+        Destination::Wait(Tier::at_least(SOON), route(stage)),
+        Destination::Dead(route(stage)),
+        Destination::Report("replay.nobody".to_owned(), route(stage)),
+    ];
+    let group = places.map(|destination| Posting { destination, work: work(stage, 9) });
+    let sending = tokio::time::timeout(SOON, broker.outbound().publish(group.into())).await;
+    sending.context("never confirmed")??;
+    Ok(())
+}
+
+/// Leads a scheme: reads and moves its cursor.
+async fn lead(broker: &Broker) -> Result<()> {
+    let leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    leader.advance(vec![work(StageName::Extract, 1)], "cursor".into()).await?;
+    leader.cursor().await?.context("no cursor")?;
+    assert_eq!(leader.depth("extract.orders").await?, 1);
+    leader.resign().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_user_with_the_documented_permissions_can_do_all_that_the_workers_do() -> Result<()> {
+    let node = shared_broker().await?;
+    let admin = node.vhost("broker-permissions").await?;
+    let url = user(node, &admin, "worker", [documented("NAMES")?; 3]).await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    lead(&broker).await?;
+    for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
+        send_everywhere(&broker, stage).await?;
+        let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
+        take(&mut inboxes[0], 1).await?;
+        subscription.close(SOON).await;
+    }
+    assert!(broker.stranded().await?.is_empty());
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<()> {
+    let node = shared_broker().await?;
+    let admin = node.vhost("broker-stages").await?;
+    declare_all(&admin).await?;
+    let (nothing, sends) = ("^$", documented("SENDS")?);
+    for (stage, configure, read) in [
+        (StageName::Extract, documented("LEADS")?, documented("EXTRACTS")?),
+        (StageName::Transform, nothing, documented("TRANSFORMS")?),
+        (StageName::Load, nothing, documented("LOADS")?),
+    ] {
+        let url = user(node, &admin, stage.as_str(), [configure, sends, read]).await?;
+        let broker = start(&url, Arc::new(NoObserver)).await.with_context(|| format!("{stage}"))?;
+        if stage == StageName::Extract {
+            lead(&broker).await?;
+        }
+        send_everywhere(&broker, stage).await.with_context(|| format!("{stage}"))?;
+        let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
+        take(&mut inboxes[0], 1).await.with_context(|| format!("{stage}"))?;
+        subscription.close(SOON).await;
+        broker.close(SOON).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_can_act_on_dead_letters_with_the_documented_permissions() -> Result<()> {
+    let node = shared_broker().await?;
+    let admin = node.vhost("broker-operator").await?;
+    declare_all(&admin).await?;
+    let broker = start(&admin, Arc::new(NoObserver)).await?;
+    send_everywhere(&broker, StageName::Load).await?;
+    broker.close(SOON).await;
+    let own = [documented("ACTS")?, documented("ANSWERS")?, documented("BROWSES")?];
+    let theirs = config(&user(node, &admin, "operator", own).await?);
+    assert_eq!(browse(&theirs, "load.orders.dead").await?.len(), 1);
+    let replies = Replies::open(&theirs, "replay.test", Duration::from_secs(60)).await?;
+    let trail = AuditTrail::open(&theirs).await?;
+    trail.record(&AuditEvent::new("a-1", 1, "somebody@host", "dead replay", AuditPhase::Begun)).await?;
+    let custody = Custody::take(&theirs, StageName::Load, SCHEME).await?;
+    let mut round = custody.round().await?;
+    let held = round.next().await?.context("no dead letter")?;
+    let mut copy = held.letter.work.clone();
+    copy.reply_to = Some(replies.name().to_owned());
+    let destination = Destination::Work(route(StageName::Load));
+    let moved = round.move_to(vec![(held, vec![Posting { destination, work: copy }.into()])]).await?;
+    assert!(moved.iter().all(|moved| moved.refused.is_none()), "{moved:?}");
+    round.close().await?;
+    custody.release().await;
+    let mut events = 0;
+    trail.read(0, |_| events += 1).await?;
+    assert_eq!(events, 1);
+    trail.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_may_not_declare_waits_for_what_is_missing() -> Result<()> {
+    let node = shared_broker().await?;
+    let admin = node.vhost("broker-powerless").await?;
+    let url =
+        user(node, &admin, "powerless", ["^$", documented("SENDS")?, documented("TRANSFORMS")?]).await?;
+    let counts = Arc::new(crate::Counts::default());
+    let broker = start(&url, counts.observer()).await?;
+    let (subscription, mut inboxes) = broker.subscribe(lane(StageName::Transform, 10));
+    let outbound = broker.outbound();
+    let publishing =
+        tokio::spawn(async move { outbound.publish(postings(StageName::Transform, 0..5)).await });
+    let early = tokio::time::timeout(QUIET, inboxes[0].recv()).await;
+    assert!(early.is_err() && !publishing.is_finished(), "there is no queue yet");
+    declare_all(&admin).await?;
+    let on = tokio::time::timeout(SOON, publishing).await;
+    on.with_context(|| format!("publishing didn't go on: {:?}", counts.rebuilt))???;
+    assert_eq!(take(&mut inboxes[0], 5).await?.len(), 5);
+    subscription.close(SOON).await;
+    broker.close(SOON).await;
+    Ok(())
+}
