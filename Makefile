@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench chaos soak seeded-bugs check
+.PHONY: help demo test test-rabbitmq bench chaos soak seeded-bugs check
 
 CARGO ?= cargo
 # Where cargo puts its programs; `CARGO_TARGET_DIR` moves it.
@@ -10,8 +10,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What the demo runs, and the operator's command to look at it with.
 DEMO := kingpost-demo kingpost-sandbox kingpost-extractor kingpost-transformer kingpost-loader kingpost
 
+# The RabbitMQ beside the system's that `test-rabbitmq` uses, where scripts/rabbitmq.sh puts them, and what needs one.
+ROOT ?= $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kingpost/rabbitmq-*)
+BROKER_TESTS := broker lab dead dead_letters shards pipeline faults
+
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole pipeline on this machine, with its account at the end; KEEP=1 leaves it running until Ctrl-C
 	@scripts/setup.sh
@@ -27,6 +31,19 @@ test: ## every test, with real RabbitMQ nodes and real processes
 	then $(CARGO) nextest run --workspace; \
 	else $(CARGO) test --workspace --lib --bins --tests --no-fail-fast; \
 	fi
+
+test-rabbitmq: ## the tests that need RabbitMQ, with others than the installed one; ROOT="DIR ..." (docs/rabbitmq.md)
+	@[ -n '$(ROOT)' ] || { echo 'test-rabbitmq: no RabbitMQ but the installed one; get another with: sudo scripts/rabbitmq.sh 4.0' >&2; exit 64; }
+	@unshare --mount true 2>/dev/null || unshare --user --map-root-user --mount true 2>/dev/null || \
+		{ echo 'test-rabbitmq: a RabbitMQ in a directory of its own needs root here: run it with sudo' >&2; exit 77; }
+	@scripts/setup.sh
+	@$(CARGO) build --quiet --workspace --bins
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then run='nextest run'; else run='test --no-fail-fast'; fi; \
+	failed=; for root in $(ROOT); do \
+		echo "· $$root"; \
+		KINGPOST_LAB_RABBITMQ=$$root $(CARGO) $$run -p e2e $(addprefix --test ,$(BROKER_TESTS)) || failed="$$failed $$root"; \
+	done; \
+	[ -z "$$failed" ] || { echo "test-rabbitmq: failed with$$failed" >&2; exit 1; }
 
 bench: ## the transformer beside a bare relay, in four minutes; QUICK=1 only shows that it runs
 	@scripts/setup.sh

@@ -24,6 +24,9 @@ const SESSIONS: &str = "Kingdee.BOS.WebApi.ServicesStub.AuthService.";
 /// For every call that changes nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The longest that a proxy is obeyed when it asks to be left alone.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
 /// A clock difference from which on it is named as a possible cause, in seconds.
 const NOTABLE_SKEW: u64 = 60;
 
@@ -319,6 +322,11 @@ impl KingdeeClient {
             after_login,
             text: format!("{}{}", clean(text), self.skew(&response)),
         };
+        if let Some(retry_after) = turned_away(&response) {
+            let text =
+                format!("http status {}: {}", response.status, String::from_utf8_lossy(&response.body));
+            return Err(KingdeeError::Busy { retry_after, text: clean(text) });
+        }
         match decode(response.status, &response.body) {
             Ok(Answer::Status { answer, .. }) if is_session_loss(&answer) => {
                 Err(lost(answer.to_string(), !session.is_proven()))
@@ -469,6 +477,18 @@ fn unsent(error: KingdeeError) -> KingdeeError {
             text: format!("login without answer ({cause}): {text}"),
         },
         other => other,
+    }
+}
+
+/// Whether an answer says that its request was not handled, and for how long nothing should be asked. A 503 says so
+/// only where it names a time: a bare one may stand for a server that went on after its proxy had given up.
+fn turned_away(response: &Response) -> Option<Option<Duration>> {
+    let seconds = response.header("retry-after").and_then(|text| text.trim().parse::<u64>().ok());
+    let wait = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+    match response.status {
+        429 => Some(wait),
+        503 => wait.map(Some),
+        _ => None,
     }
 }
 

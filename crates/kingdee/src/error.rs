@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use crate::answer::SaveAnswer;
 use crate::catalogue::{Catalogue, Class};
@@ -25,6 +26,15 @@ pub enum KingdeeError {
         /// The call was a write.
         write: bool,
         /// What happened or the beginning of the body, without secrets.
+        text: String,
+    },
+    /// Turned away before it was handled: HTTP 429 (RFC 6585), or 503 with the seconds to wait (RFC 9110, 15.6.4). What
+    /// stands before the server says so, and Kingdee itself has another word for it (MsgCode 14).
+    #[error("turned away: {text}")]
+    Busy {
+        /// How long it asks to be left alone, an hour at most.
+        retry_after: Option<Duration>,
+        /// The status and the beginning of the body, without secrets.
         text: String,
     },
     /// The server does not know us (any more): MsgCode 1, a text that says so, HTTP 401, or the way to a login
@@ -61,12 +71,13 @@ pub enum KingdeeError {
 
 impl KingdeeError {
     /// True when the server may have executed the request, so that the documents have to be looked up before
-    /// anything is posted again. A lost session counts: that nothing was executed then is not documented.
+    /// anything is posted again. A lost session counts, since that nothing was executed then is not documented, and so does
+    /// a request that was turned away, since nobody knows how often a proxy had tried it before.
     #[must_use]
     pub fn look_up_first(&self) -> bool {
         match self {
             Self::Unknown { write, .. } | Self::Unexpected { write, .. } => *write,
-            Self::Session { .. } => true,
+            Self::Session { .. } | Self::Busy { .. } => true,
             Self::NotSent { .. } | Self::LoginRefused(_) | Self::Refused(_) | Self::Invalid { .. } => false,
         }
     }
@@ -83,6 +94,7 @@ impl KingdeeError {
         let unclear = |write: bool| if write { Class::Unclear } else { Class::Transient };
         match self {
             Self::NotSent { .. } => Class::Transient,
+            Self::Busy { .. } => Class::Throttled,
             Self::Unknown { cause: UnknownCause::Status(500) | UnknownCause::ResponseError, write, text } => {
                 // A fault in our request or configuration will not pass by waiting.
                 match catalogue.by_text(text).map(|ruling| ruling.class) {

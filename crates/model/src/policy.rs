@@ -14,7 +14,8 @@ pub struct Tier {
     pub delay: Duration,
 }
 
-/// The retry tiers, shortest first.
+/// The retry tiers, shortest first. A burst that failed together comes back together: the delay is the queue's own, and
+/// one per message would only block behind its head; the pace of whoever receives it takes the edge off.
 pub const RETRY_TIERS: [Tier; 5] = [
     Tier { queue: "wait.5s", delay: Duration::from_secs(5) },
     Tier { queue: "wait.30s", delay: Duration::from_secs(30) },

@@ -15,6 +15,7 @@ pub enum Outcome {
     /// The document is durably in the target.
     Loaded {
         /// Its number in the target.
+        #[serde(rename = "target_number")]
         number: String,
         /// The target's internal id.
         id: String,

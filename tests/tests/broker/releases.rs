@@ -1,6 +1,6 @@
 //! What differs between releases of RabbitMQ, measured: the table of `docs/rabbitmq.md`, row by row.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::shared_broker;
@@ -31,16 +31,13 @@ async fn put(channel: &Channel, queue: &str, body: &[u8]) -> lapin::Result<()> {
     Ok(())
 }
 
-/// Takes the one message of a queue, which returns to it a moment after it was let go.
-async fn get(channel: &Channel, queue: &str) -> Result<Option<BasicGetMessage>> {
-    for _ in 0..20 {
-        let options = BasicGetOptions { no_ack: false };
-        if let Some(message) = channel.basic_get(queue.into(), options).await? {
-            return Ok(Some(message));
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
-    }
-    Ok(None)
+/// Takes the one message of a queue, which returns to it a moment after it was let go; nothing when it stays away.
+async fn get(channel: &Channel, queue: &str) -> Option<BasicGetMessage> {
+    let options = BasicGetOptions { no_ack: false };
+    let taken = e2e::lab::wait_for(Duration::from_secs(2), "a message", async || {
+        channel.basic_get(queue.into(), options).await.ok().flatten()
+    });
+    taken.await.ok()
 }
 
 #[tokio::test]
@@ -80,7 +77,7 @@ async fn a_queue_without_a_limit_of_its_own_drops_after_twenty_deliveries_from_4
     put(&channel, "unlimited", b"x").await?;
     let mut rejected = 0;
     while rejected < 25 {
-        let Some(message) = get(&channel, "unlimited").await? else { break };
+        let Some(message) = get(&channel, "unlimited").await else { break };
         channel.basic_reject(message.delivery_tag, BasicRejectOptions { requeue: true }).await?;
         rejected += 1;
     }

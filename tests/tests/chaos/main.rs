@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// Chosen for a schedule in which a loader dies, the broker is killed, and answers of Kingdee are lost.
-const SEED: u64 = 2;
+/// Loaders and the broker are killed, a commit comes after its answer was given up, and Kingdee takes a number twice.
+const SEED: u64 = 8;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]

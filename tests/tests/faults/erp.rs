@@ -73,7 +73,8 @@ async fn none_is_blamed(run: &Run) -> Result<()> {
         for letter in letters(&run.pipeline.amqp_url, queue, 1_000).await? {
             let attempt = letter.headers.get("kingpost-attempt").map_or("1", String::as_str);
             let digits: String = attempt.chars().filter(char::is_ascii_digit).collect();
-            ensure!(digits == "1", "{} waits on attempt {attempt}", letter.id);
+            let why = letter.headers.get("kingpost-last-failure");
+            ensure!(digits == "1", "{} waits on attempt {attempt}: {why:?}", letter.id);
         }
     }
     for queue in [LOAD, TRANSFORM] {

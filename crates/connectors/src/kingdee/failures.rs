@@ -1,5 +1,7 @@
 //! Kingdee's refusals and silences as failures.
 
+use std::time::Duration;
+
 use kingpost_kingdee::{Catalogue, Class, FieldError, KingdeeError, Ruling, SaveAnswer, UnknownCause};
 use kingpost_model::{Failure, FailureKind, FieldProblem};
 
@@ -61,6 +63,7 @@ pub(super) fn reading(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
         _ => FailureKind::Unavailable,
     };
     match error {
+        KingdeeError::Busy { retry_after, .. } => turned_away(error, *retry_after),
         KingdeeError::Refused(answer) => Failure { kind, ..refused_whole(catalogue, answer) },
         other => Failure::new(kind, other.to_string()),
     }
@@ -73,6 +76,7 @@ pub(super) fn writing(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
         KingdeeError::NotSent { .. } => Failure::new(FailureKind::Unavailable, error.to_string()),
         KingdeeError::Invalid { .. } => Failure::new(FailureKind::Internal, error.to_string()),
         KingdeeError::Refused(answer) => refused_whole(catalogue, answer),
+        KingdeeError::Busy { retry_after, .. } => turned_away(error, *retry_after),
         other => match other.class_by(catalogue) {
             Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
             // That nothing is executed after a lost session is nowhere promised: the next try looks the number up.
@@ -85,6 +89,12 @@ pub(super) fn writing(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
             }
         },
     }
+}
+
+/// A call that was not handled at all, by the word of what stands before the server.
+fn turned_away(error: &KingdeeError, retry_after: Option<Duration>) -> Failure {
+    let failure = Failure::new(FailureKind::Throttled, error.to_string());
+    Failure { retry_after, ..failure }
 }
 
 /// A deadline of ours, or that of a proxy before the server.

@@ -114,6 +114,7 @@ fn outcome(error: &KingdeeError) -> &'static str {
         KingdeeError::Unknown { cause: UnknownCause::TimedOut, .. } => "timed-out",
         KingdeeError::Unknown { .. } => "no-answer",
         KingdeeError::Unexpected { .. } => "unreadable",
+        KingdeeError::Busy { .. } => "throttled",
         KingdeeError::Session { .. } | KingdeeError::LoginRefused(_) => "not-logged-in",
         KingdeeError::Refused(_) | KingdeeError::Invalid { .. } => "refused",
     }

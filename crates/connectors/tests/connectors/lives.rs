@@ -95,7 +95,7 @@ impl Run {
     }
 
     /// Works until every message has ended.
-    fn to_the_end(&mut self) {
+    fn work_off(&mut self) {
         for _ in 0..BATCHES_MAX {
             let open = self.messages.iter().filter(|message| message.end.is_none());
             let Some(due) = open.map(|message| message.due_ms).min() else { return };
@@ -273,7 +273,7 @@ impl Run {
         for message in &self.messages {
             let there = self.ledger.of(&message.number).len();
             assert!(there <= 1, "{} is there {there} times", message.number);
-            match message.end.as_ref().expect("ended") {
+            match message.end.as_ref().unwrap() {
                 Ok(_) => assert_eq!(there, 1),
                 Err(failure) => {
                     assert!(!failure.text.is_empty());
@@ -322,7 +322,7 @@ proptest! {
         // A second message of a number that is there already is told apart by Kingdee alone.
         numbers.extend(copies.into_iter().filter(|_| nature.unique).map(|n| number(n % documents)));
         let mut run = Run::new(nature, finish, numbers, script);
-        run.to_the_end();
+        run.work_off();
         run.account();
     }
 
@@ -338,7 +338,7 @@ proptest! {
         let bad = unsavable.len();
         let nature = Nature { unique: true, all_or_nothing: true, unsavable: unsavable.clone(), ..Nature::default() };
         let mut run = Run::new(nature, Finish::Audit, (0..documents).map(number).collect(), Vec::new());
-        run.to_the_end();
+        run.work_off();
         run.account();
         for message in &run.messages {
             let is_dead = matches!(message.end, Some(Err(_)));
@@ -366,10 +366,10 @@ fn the_runs_meet_every_ending() {
         let (unique, all_or_nothing) = (seed % 2 == 0, seed % 3 == 0);
         let nature = Nature { unique, all_or_nothing, unsavable, unauditable, stuck };
         let mut run = Run::new(nature, Finish::Audit, (0..5).map(number).collect(), script);
-        run.to_the_end();
+        run.work_off();
         run.account();
         for message in &run.messages {
-            let end = match message.end.as_ref().expect("ended") {
+            let end = match message.end.as_ref().unwrap() {
                 Ok(loaded) => loaded.how.as_str().to_owned(),
                 Err(failure) => failure.kind.as_str().to_owned(),
             };

@@ -1,6 +1,6 @@
 //! Writes without a deciding answer: sent once, and the error says what is known.
 
-use kingpost_kingdee::{Auth, KingdeeConfig, KingdeeError, UnknownCause};
+use kingpost_kingdee::{Auth, Class, KingdeeConfig, KingdeeError, UnknownCause};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -33,6 +33,38 @@ async fn each_wrong_body_leaves_a_write_unknown() {
             matches!(&error, KingdeeError::Unknown { cause: got, write: true, text } if *got == cause && text.contains("BatchSave")),
             "{status} {body}: {error:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_turned_away_says_for_how_long() {
+    let seconds = |s: &str| vec![("retry-after", s.to_owned())];
+    for (status, headers, wait) in [
+        (429, Vec::new(), None),
+        (429, seconds("7"), Some(7)),
+        (429, seconds("Wed, 21 Oct 2026 07:28:00 GMT"), None),
+        (429, seconds("999999"), Some(3_600)),
+        (503, seconds(" 2 "), Some(2)),
+    ] {
+        let fake =
+            Fake::start(move |_, _| Reply { status, headers: headers.clone(), body: "busy".into() }).await;
+        let error = save_error(&fake).await;
+        assert!(error.look_up_first() && error.class() == Class::Throttled, "{error:?}");
+        let KingdeeError::Busy { retry_after, text } = error else { panic!("{error:?}") };
+        assert_eq!(retry_after.map(|wait| wait.as_secs()), wait);
+        assert_eq!(text, format!("BatchSave: http status {status}: busy"));
+    }
+}
+
+#[tokio::test]
+async fn a_503_that_names_no_time_leaves_a_write_unknown() {
+    let date = vec![("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT".to_owned())];
+    for headers in [Vec::new(), date] {
+        let fake =
+            Fake::start(move |_, _| Reply { status: 503, headers: headers.clone(), body: "busy".into() })
+                .await;
+        let error = save_error(&fake).await;
+        assert!(matches!(error, KingdeeError::Unknown { cause: UnknownCause::Status(503), .. }), "{error:?}");
     }
 }
 

@@ -88,7 +88,7 @@ struct Books {
 
 impl Books {
     /// Commits what is due.
-    fn settle(&mut self) {
+    fn commit(&mut self) {
         let (due, later): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.running).into_iter().partition(|(at, _)| *at <= now_ms());
         self.running = later;
@@ -125,7 +125,7 @@ struct Kingdee(Mutex<Books>);
 impl Kingdee {
     fn seen(&self, number: &str) -> Vec<Seen> {
         let mut books = self.0.lock().unwrap();
-        books.settle();
+        books.commit();
         let documents = books.documents.get(number).cloned().unwrap_or_default();
         let seen = |(at, status): (usize, &str)| Seen {
             id: format!("{number}#{at}"),
@@ -335,7 +335,7 @@ impl World {
         if let Some(next) = wake.into_iter().chain(due).min() {
             NOW_MS.set(next.max(now_ms()));
         }
-        self.kingdee.0.lock().unwrap().settle();
+        self.kingdee.0.lock().unwrap().commit();
     }
 
     fn deliver(&mut self) {

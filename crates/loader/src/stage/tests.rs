@@ -189,3 +189,27 @@ async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
     assert!(stage.may_be_in_flight(&item("RK1").work), "whoever takes it over has to know");
     assert!(!stage.may_be_in_flight(&item("RK2").work));
 }
+
+#[tokio::test]
+async fn a_duplicate_raises_an_alarm_and_stops_its_key_alone() {
+    let fake = Arc::new(Fake {
+        answer: |load: &Load, _: usize| -> Outcome {
+            let twice = Failure::new(FailureKind::Conflict, "2 documents hold this number (ids 1, 2)");
+            if load.number == "RK1" { Err(twice.with_code(DUPLICATE)) } else { done(load) }
+        },
+        rounds: Mutex::default(),
+    });
+    let told = Arc::new(Told::default());
+    let stage = LoadStage {
+        target: fake,
+        claims: Arc::default(),
+        unproven: Unproven::default(),
+        settle: Duration::from_secs(240),
+        patience: PATIENCE,
+        observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
+    };
+    let verdicts = stage.process(&batch(vec![item("RK1"), item("RK2")]), &NoOutbox).await;
+    assert!(matches!(&verdicts[0], Verdict::Dead { failure } if failure.text.contains("ids 1, 2")));
+    assert_eq!(verdicts[1], Verdict::Done);
+    assert_eq!((told.0.load(Ordering::SeqCst), told.1.load(Ordering::SeqCst)), (0, 1));
+}

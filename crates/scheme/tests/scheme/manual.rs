@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kingpost_mapping::functions;
-use kingpost_scheme::load_dir;
+use kingpost_scheme::{TargetText, TextKind, load_dir};
 
 use crate::golden;
 
@@ -24,6 +24,45 @@ fn the_scheme_of_the_manual_loads() {
     fs::write(folder.path().join("returns-out.yaml"), scheme).expect("the scheme");
     let schemes = load_dir(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(schemes[0].account.as_deref(), Some("north"));
+}
+
+/// The block of a language that follows a heading.
+fn block<'a>(manual: &'a str, heading: &str, language: &str) -> &'a str {
+    let section = &manual[manual.find(heading).expect(heading)..];
+    let fence = format!("```{language}\n");
+    let text = &section[section.find(&fence).expect("a block") + fence.len()..];
+    &text[..text.find("```").expect("its end")]
+}
+
+#[test]
+fn the_texts_of_the_manual_load() {
+    let (_, manual) = manual();
+    let target = block(&manual, "## What refusals mean", "yaml");
+    let texts = block(&manual, "## What refusals mean", "csv");
+    let scheme = format!(
+        "scheme: demo\ntitle: texts\nsource:\n  system: wdt\n  \
+         method: wdt.wms.stockin.purchase.querywithdetail\n  key: order_no\n  \
+         window: {{ start: 2026-01-01T00:00:00+08:00 }}\n{target}model:\n  FBillNo: \"{{{{ order_no }}}}\"\n"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("tables")).expect("a folder of tables");
+    fs::write(folder.path().join("demo.yaml"), scheme).expect("the scheme");
+    // As a spreadsheet saves it.
+    fs::write(folder.path().join("tables/kingdee-texts.csv"), format!("\u{feff}{texts}")).expect("the texts");
+    let schemes = load_dir(folder.path()).unwrap_or_else(|problems| panic!("{problems}"));
+    let texts = &schemes[0].target.texts;
+    let kinds: Vec<TextKind> = texts.iter().map(|text| text.kind).collect();
+    use TextKind::{BaseData, Refused, Throttled, Transient};
+    assert_eq!(kinds, [Transient, Refused, BaseData, Throttled]);
+    let project = TargetText {
+        text: Some("示例编码…尚未同步".into()),
+        field: Some("F_ABCD_Project".into()),
+        msg_code: None,
+        kind: BaseData,
+        advice: "create the project in Kingdee".into(),
+    };
+    assert_eq!(texts[2], project);
+    assert_eq!((texts[3].text.as_deref(), texts[3].msg_code), (None, Some(99)));
 }
 
 #[test]
