@@ -172,7 +172,7 @@ impl Pipeline {
         Ok(Inspector::open(&BrokerConfig::for_url(&*self.amqp_url, "kingpost-test")).await?)
     }
 
-    /// Waits until `documents` are audited in Kingdee, `dead` are dead letters, and nothing waits anywhere.
+    /// Waits until `documents` are audited in Kingdee, at least `dead` are dead letters, and nothing waits anywhere.
     pub async fn wait_done(
         &self,
         sandbox: &Sandbox,
@@ -187,7 +187,8 @@ impl Pipeline {
             let summary = sandbox.summary().await?;
             let audited = summary.pointer("/by_status/C").and_then(serde_json::Value::as_u64).unwrap_or(0);
             let idle = now.extract + now.transform + now.load + now.retry == 0;
-            if idle && audited == documents && now.dead == dead {
+            // An order that can't be posted dies once for each copy of it that a fault makes; the account counts orders.
+            if idle && audited == documents && now.dead >= dead {
                 inspector.close().await;
                 return Ok(now);
             }

@@ -203,13 +203,14 @@ async fn busy(scene: &Scene<'_>, inspector: &Inspector) -> Result<Vec<String>> {
     }
     if scene.alone {
         let table = node.ctl(&["list_connections", "vhost", "client_properties"]).await?;
-        busy.extend(leaked(scene, &table, &vhost));
+        let running = scene.workers.iter().filter(|worker| worker.process.is_running()).count();
+        busy.extend(leaked(running, &table, &vhost));
     }
     Ok(busy)
 }
 
 /// Connections of workers by role that can't belong to those that run.
-fn leaked(scene: &Scene<'_>, table: &str, vhost: &str) -> Vec<String> {
+fn leaked(running: usize, table: &str, vhost: &str) -> Vec<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for line in table.lines() {
         let properties = line.strip_prefix(vhost).and_then(|rest| rest.strip_prefix('\t'));
@@ -219,7 +220,6 @@ fn leaked(scene: &Scene<'_>, table: &str, vhost: &str) -> Vec<String> {
             *counts.entry(name.rsplit(' ').next().unwrap_or_default()).or_default() += 1;
         }
     }
-    let running = scene.workers.iter().filter(|worker| worker.process.is_running()).count();
     // A standby asks for the lead on a connection of its own.
     let most = |role: &str| ["publish", "consume", "lead"].contains(&role).then_some(running);
     let over = counts.iter().filter(|(role, count)| most(role).is_some_and(|most| **count > most));
@@ -385,6 +385,21 @@ mod tests {
         let orders = json!([order("RK1", "posts"), order("RK2", "unpostable"), order("RK3", "posts")]);
         let found = unexplained(&account, &orders);
         assert!(found.len() == 1 && found[0].contains("RK1"), "{found:?}");
+    }
+
+    #[test]
+    fn more_connections_of_a_role_than_workers_are_leaked() {
+        let line = |vhost: &str, name: &str| {
+            format!(
+                "{vhost}\t[{{\"capabilities\",[]}},{{\"connection_name\",\"{name}\"}},{{\"product\",\"lapin\"}}]\n"
+            )
+        };
+        let (publish, consume) = ("kingpost-loader/0.1.0 publish", "kingpost-loader/0.1.0 consume");
+        let other = line("other", publish);
+        let table = [line("/", publish), line("/", consume), line("/", "account inspect"), other].concat();
+        assert_eq!(leaked(1, &table, "/"), Vec::<String>::new());
+        let table = table + &line("/", consume);
+        assert_eq!(leaked(1, &table, "/"), ["2 connections to consume for 1 workers"]);
     }
 
     #[test]

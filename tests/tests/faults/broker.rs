@@ -131,7 +131,7 @@ async fn when_the_broker_takes_no_new_connections_then_sessions_go_on_and_newcom
     run.until_documents(40).await?;
     broker.ctl(&["resume_listeners"]).await?;
     run.pipeline.ready(&newcomer, SOON).await?;
-    workers.push(newcomer);
+    workers.insert(0, newcomer);
     run.sound(workers).await?;
     Ok(())
 }
@@ -148,6 +148,7 @@ async fn when_memory_or_disk_alarms_block_publishing_then_consumers_still_acknow
     let extractor = run.start("extractor")?;
     run.until_depth(TRANSFORM, 40).await?;
     crate::stop(extractor).await?;
+    run.forget_windows().await?;
 
     broker.ctl(&["set_vm_memory_high_watermark", "0.0"]).await?;
     let transformer = run.start("transformer")?;
@@ -217,7 +218,7 @@ async fn when_exchanges_and_idle_queues_are_deleted_then_they_are_declared_again
     for queue in [TRANSFORM, LOAD, "wait.5s", dead.as_str()] {
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
     }
-    workers.push(run.start("extractor")?);
+    workers.insert(0, run.start("extractor")?);
     run.sound(workers).await?;
     let inspector = run.pipeline.inspector().await?;
     for queue in [EXTRACT, TRANSFORM, LOAD, "wait.5s", dead.as_str()] {

@@ -80,7 +80,7 @@ async fn when_everything_is_extracted_twice_then_nothing_is_posted_twice() -> Re
     admin.create_channel().await?.queue_delete(cursor.into(), QueueDeleteOptions::default()).await?;
     let second = run.start("extractor")?;
     run.until_metric(&second, "kingpost_published_total", &[], 40.0).await?;
-    workers.push(second);
+    workers.insert(0, second);
     run.sound(workers).await?;
     Ok(())
 }

@@ -122,7 +122,7 @@ impl Run {
         self.forget_windows().await
     }
 
-    /// Where no extractor runs any more: a window of the seconds since it read all orders may be left, with nothing in it.
+    /// Where no extractor runs any more: windows of the seconds since it read all orders may be left, with nothing in them.
     async fn forget_windows(&self) -> Result<()> {
         let admin = Connection::connect(&self.pipeline.amqp_url, ConnectionProperties::default()).await?;
         let channel = admin.create_channel().await?;
@@ -222,12 +222,18 @@ impl Run {
         Ok(())
     }
 
-    /// What has to hold once everything has drained.
-    async fn ended(&self, workers: Vec<Worker>) -> Result<Account> {
-        let mut logs = Vec::new();
+    /// What has to hold once everything has drained. The last worker is a loader: it takes the copies that one which was
+    /// cut off has published late.
+    async fn ended(&self, mut workers: Vec<Worker>) -> Result<Account> {
+        let (loader, mut logs) = (workers.pop(), Vec::new());
+        // What was not settled would be ready again afterwards.
         for worker in workers {
-            // What was not settled would be ready again afterwards.
             logs.push(stop(worker).await?);
+        }
+        self.forget_windows().await?;
+        if let Some(loader) = loader {
+            self.drained().await?;
+            logs.push(stop(loader).await?);
         }
         let scene = Scene::of(&self.pipeline, &self.sandbox).logs(logs).faults_kill_nothing();
         let (account, violations) = invariants(&scene).await?;

@@ -143,7 +143,7 @@ async fn on_a_bad_line(name: &str, spoil: impl FnOnce(&Proxy)) -> Result<()> {
         run.pipeline.ready(worker, SOON).await?;
     }
     spoil(&proxy);
-    workers.push(run.start("extractor")?);
+    workers.insert(0, run.start("extractor")?);
     run.drained().await?;
     for worker in &workers {
         let rebuilt = e2e::pipeline::metric(

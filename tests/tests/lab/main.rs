@@ -90,6 +90,13 @@ async fn a_frozen_node_answers_nothing_and_goes_on_when_thawed() -> Result<()> {
     let (_connection, channel) = channel(&broker.vhost("frozen").await?).await?;
     declare(&channel, "waiting").await?;
     broker.freeze()?;
+    let pid = broker.pid().context("no node")?;
+    // A signal is on its way for a moment.
+    wait_until(Duration::from_secs(10), "the node to stand still", async || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    })
+    .await?;
     let silent =
         tokio::time::timeout(Duration::from_millis(500), publish(&channel, "waiting", b"late")).await;
     assert!(silent.is_err(), "a frozen node confirmed a message");

@@ -46,7 +46,7 @@ async fn sound(pipeline: &Pipeline, sandbox: &Sandbox, orders: u32, dead: u32) -
     let account = Account::take(sandbox, &pipeline.amqp_url, SCHEME).await?;
     assert!(account.is_sound(), "{}\n{}", account.line("unsound"), account.report());
     assert_eq!(account.orders, orders as usize);
-    assert_eq!(account.dead_letters(), dead as usize, "{}", account.report());
+    assert_eq!(account.dead_orders(), dead as usize, "{}", account.report());
     Ok(account)
 }
 
