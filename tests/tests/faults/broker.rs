@@ -141,10 +141,8 @@ async fn when_memory_or_disk_alarms_block_publishing_then_consumers_still_acknow
     let broker = private().await?;
     let run = Run::private(&broker, 40, 0).await?;
     run.until_models_wait().await?;
-    // Without its cursor the extractor reads everything again, so that orders and models wait.
-    let admin = Connection::connect(&run.pipeline.amqp_url, ConnectionProperties::default()).await?;
-    let cursor = format!("cursor.{SCHEME}");
-    admin.create_channel().await?.queue_delete(cursor.into(), QueueDeleteOptions::default()).await?;
+    // Everything is read again, so that orders and models wait.
+    run.forget_cursor().await?;
     let extractor = run.start("extractor")?;
     run.until_depth(TRANSFORM, 40).await?;
     crate::stop(extractor).await?;
@@ -189,17 +187,18 @@ async fn when_a_transformer_is_killed_while_publishing_is_blocked_then_its_order
 #[tokio::test]
 async fn when_a_queue_is_full_then_what_it_refuses_is_published_again_until_it_is_taken() -> Result<()> {
     let run = Run::shared("broker-16", 40, 0).await?;
+    run.until_models_wait().await?;
     let node = shared_broker().await?;
     let vhost = vhost(&run.pipeline.amqp_url)?;
     let limit = r#"{"max-length":5,"overflow":"reject-publish"}"#;
-    let extractor = run.ready("extractor").await?;
-    node.ctl(&["set_policy", "-p", &vhost, "--apply-to", "queues", "full", "^(transform|load)\\.", limit])
-        .await?;
-    let transformer = run.start("transformer")?;
-    run.until_metric(&transformer, "kingpost_publish_nacked_total", &[], 1.0).await?;
+    node.ctl(&["set_policy", "-p", &vhost, "--apply-to", "queues", "full", "^load\\.", limit]).await?;
+    run.forget_cursor().await?;
+    let reading = [run.start("extractor")?, run.start("transformer")?];
+    run.until_metric(&reading[1], "kingpost_publish_nacked_total", &[], 1.0).await?;
     let loader = run.start("loader")?;
-    run.until_documents(20).await?;
+    run.until_metric(&reading[1], "kingpost_published_total", &[], 40.0).await?;
     node.ctl(&["clear_policy", "-p", &vhost, "full"]).await?;
+    let [extractor, transformer] = reading;
     run.sound(vec![extractor, transformer, loader]).await?;
     Ok(())
 }

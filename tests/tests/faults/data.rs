@@ -2,10 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::{account::Account, lab::wait_until, pipeline::SCHEME};
-use lapin::{
-    BasicProperties, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, QueueDeleteOptions},
-};
+use lapin::{BasicProperties, Connection, ConnectionProperties, options::BasicPublishOptions};
 use serde_json::{Value, json};
 
 use crate::{LOAD, Run, SOON, TRANSFORM, stop};
@@ -74,10 +71,7 @@ async fn when_everything_is_extracted_twice_then_nothing_is_posted_twice() -> Re
     let first = run.start("extractor")?;
     run.drained().await?;
     stop(first).await?;
-    // Without its cursor the extractor begins anew.
-    let admin = Connection::connect(&run.pipeline.amqp_url, ConnectionProperties::default()).await?;
-    let cursor = format!("cursor.{SCHEME}");
-    admin.create_channel().await?.queue_delete(cursor.into(), QueueDeleteOptions::default()).await?;
+    run.forget_cursor().await?;
     let second = run.start("extractor")?;
     run.until_metric(&second, "kingpost_published_total", &[], 40.0).await?;
     workers.insert(0, second);

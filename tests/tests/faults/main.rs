@@ -22,7 +22,10 @@ use e2e::{
     lab::{Node, PrivateBroker, Process, Sandbox, SandboxOptions, shared_broker, wait_until},
     pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker, metric},
 };
-use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{QueueDeleteOptions, QueuePurgeOptions},
+};
 use serde_json::{Value, json};
 
 /// For a step of a test on a busy machine.
@@ -130,6 +133,14 @@ impl Run {
         Ok(admin.close(200, "done".into()).await?)
     }
 
+    /// Without its cursor the extractor begins anew and reads everything again.
+    async fn forget_cursor(&self) -> Result<()> {
+        let admin = Connection::connect(&self.pipeline.amqp_url, ConnectionProperties::default()).await?;
+        let channel = admin.create_channel().await?;
+        channel.queue_delete(format!("cursor.{SCHEME}").into(), QueueDeleteOptions::default()).await?;
+        Ok(admin.close(200, "done".into()).await?)
+    }
+
     async fn depth(&self, queue: &str) -> Result<u32> {
         let inspector = self.pipeline.inspector().await?;
         let depth = inspector.depth(queue).await?.map_or(0, |depth| depth.ready);
@@ -234,6 +245,14 @@ impl Run {
         if let Some(loader) = loader {
             self.drained().await?;
             logs.push(stop(loader).await?);
+        }
+        // What a loader kept in hand to make its successor careful: a copy of a document that is there by now.
+        let kept = self.depth(LOAD).await?;
+        if kept > 0 {
+            let heir = self.start("loader")?;
+            let done = ["stage=\"load\"", "verdict=\"done\""];
+            self.until_metric(&heir, "kingpost_verdicts_total", &done, f64::from(kept)).await?;
+            logs.push(stop(heir).await?);
         }
         let scene = Scene::of(&self.pipeline, &self.sandbox).logs(logs).faults_kill_nothing();
         let (account, violations) = invariants(&scene).await?;

@@ -90,7 +90,9 @@ async fn balanced(pipeline: &Pipeline, loaders: &[Worker]) -> Result<()> {
         all == [0, 1, 2, 3] && last.iter().all(|own| own.len() <= share)
     })
     .await;
-    waited.with_context(|| format!("{last:?}"))
+    let waits = e2e::account::waiting(&pipeline.inspector().await?, SCHEME, 4).await?;
+    let logs: Vec<String> = loaders.iter().map(|loader| loader.process.log_tail()).collect();
+    waited.with_context(|| format!("{last:?} {waits:?}\n{}", logs.join("\n")))
 }
 
 async fn documents(sandbox: &Sandbox) -> Result<u64> {
@@ -111,7 +113,7 @@ async fn when_loaders_come_and_go_then_shards_are_shared_and_every_document_arri
     balanced(&pipeline, &loaders).await?;
     for _ in 0..2 {
         loaders.push(pipeline.start("loader")?);
-        balanced(&pipeline, &loaders).await?;
+        balanced(&pipeline, &loaders).await.with_context(|| format!("with {} loaders", loaders.len()))?;
     }
     // One is gone without a word, the next says good-bye.
     loaders.remove(0).process.kill();

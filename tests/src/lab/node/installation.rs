@@ -19,14 +19,15 @@ const SEEN_AT: &str = "/mnt";
 const PLAIN: &str = "exec \"$@\"\n";
 
 /// Becomes the given program in a root, in a mount namespace that ends with it. The process id stays the same. Who is
-/// not root needs a user namespace too.
+/// not root needs a user namespace too. Temporary files of a test, such as certificates, are where they are outside.
 const IN_ROOT: &str = r#"
 [ "$(id -u)" -eq 0 ] || user='--user --map-root-user'
 exec unshare $user --mount --propagation private /bin/sh -c '
-    root=$1 dir=$2; shift 2
+    root=$1 dir=$2 temp=$3; shift 3
     mount --rbind /proc "$root/proc" && mount --rbind /dev "$root/dev" && mount --bind "$dir" "$root/mnt" || exit 1
+    [ ! -d "$root$temp" ] || mount --bind "$temp" "$root$temp" || exit 1
     exec chroot "$root" /bin/sh -c "cd /mnt && exec \"\$@\"" sh "$@"
-' sh "$ROOT" "$DIR" "$@"
+' sh "$ROOT" "$DIR" "$TEMP" "$@"
 "#;
 
 /// A RabbitMQ server on this machine.
@@ -83,7 +84,11 @@ impl Installation {
     pub(super) fn launcher(&self, dir: &Path) -> Result<String> {
         match &self.root {
             None => Ok(PLAIN.to_owned()),
-            Some(root) => Ok(format!("ROOT={} DIR={}\n{IN_ROOT}", quoted(root)?, quoted(dir)?)),
+            Some(root) => {
+                let temp = std::env::temp_dir();
+                let (root, dir, temp) = (quoted(root)?, quoted(dir)?, quoted(&temp)?);
+                Ok(format!("ROOT={root} DIR={dir} TEMP={temp}\n{IN_ROOT}"))
+            }
         }
     }
 }
