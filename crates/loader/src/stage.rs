@@ -69,8 +69,12 @@ impl Stage for LoadStage {
         })
     }
 
-    fn may_be_in_flight(&self, work: &Work) -> bool {
-        self.unproven.holds(&work.key.number, self.unproven.now())
+    fn in_flight_for(&self, work: &Work) -> Duration {
+        self.unproven.key_for(&work.key.number, self.unproven.now())
+    }
+
+    fn wary_for(&self) -> Duration {
+        self.unproven.everything_for(self.unproven.now())
     }
 }
 
@@ -132,11 +136,11 @@ impl LoadStage {
             let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
             error!(record.key = key, scheme, "the target has a document twice, its key is stopped: {text}");
         }
+        if failure.in_flight && matches!(failure.kind, FailureKind::Unclear | FailureKind::Internal) {
+            self.unproven.unclear(&work.key.number, self.settle, self.unproven.now());
+        }
         if failure.kind == FailureKind::Unclear {
             self.observer.unclear();
-            if failure.in_flight {
-                self.unproven.unclear(&work.key.number, self.settle, self.unproven.now());
-            }
             // A short settle window needs no long tier, and a mere wait for it isn't counted, so it climbs none.
             let longest = if failure.in_flight { SHORT_SETTLE } else { WAIT_AGAIN };
             let short = failure.retry_after.unwrap_or(self.settle).min(self.settle);

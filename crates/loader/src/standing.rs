@@ -123,11 +123,22 @@ impl Unproven {
         self.until().posted.get(number).is_some_and(|until| *until > now.steady)
     }
 
+    /// How long a write of a key may still take effect.
+    pub(crate) fn key_for(&self, number: &str, now: Moment) -> Duration {
+        self.until()
+            .keys
+            .get(number)
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now.steady))
+    }
+
+    /// How long a write of whatever key may still take effect.
+    pub(crate) fn everything_for(&self, now: Moment) -> Duration {
+        self.until().everything.map_or(Duration::ZERO, |until| until.saturating_duration_since(now.steady))
+    }
+
     /// Whether a write of a key may still be running.
-    pub(crate) fn holds(&self, number: &str, now: Moment) -> bool {
-        let until = self.until();
-        until.everything.is_some_and(|until| until > now.steady)
-            || until.keys.get(number).is_some_and(|until| *until > now.steady)
+    fn holds(&self, number: &str, now: Moment) -> bool {
+        !self.everything_for(now).is_zero() || !self.key_for(number, now).is_zero()
     }
 
     /// What is known about an item. `settle` is how long a write may take to show after it was sent.

@@ -88,9 +88,14 @@ pub trait Stage: Send + Sync + 'static {
     /// Processes a batch and returns exactly one verdict per item, in the order of the items.
     fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>>;
 
-    /// Whether a write for the same key may still be running; asked before work is handed to another worker unjudged.
-    fn may_be_in_flight(&self, _work: &Work) -> bool {
-        false
+    /// How long a write of the same key may still take effect, as far as this worker knows; zero when none may.
+    fn in_flight_for(&self, _work: &Work) -> Duration {
+        Duration::ZERO
+    }
+
+    /// How long a write of whatever key may still take effect that a predecessor has left behind; zero when none may.
+    fn wary_for(&self) -> Duration {
+        Duration::ZERO
     }
 }
 

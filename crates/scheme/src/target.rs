@@ -34,8 +34,9 @@ const FINISHES: [(&str, Finish); 3] =
 /// The number of a document: what Kingdee itself keeps unique, and what the loader looks documents up by.
 const NUMBER: &str = "FBillNo";
 
-/// An unclear write is looked up seven times over 49 minutes and then dead-lettered, so the window has to end before.
-const SETTLE_MAX: Duration = Duration::from_secs(40 * 60);
+/// A delivery may be kept unsettled for as long, which has to end before the broker's patience with its consumer does (30
+/// minutes); and an unclear write is looked up for 49 minutes at most.
+const SETTLE_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// Reads `target`; the file of its texts stands relative to the scheme file.
 pub(crate) fn read(tree: &Tree, file: &Path, shape: Option<&Shape>, findings: &mut Findings) -> Target {

@@ -1,9 +1,13 @@
 //! What keeps a successor careful.
 //!
-//! A write that ended without an answer may still take effect after its message was put into a retry tier and
-//! acknowledged. We remember its key; whoever owns the queue after us doesn't, and would post another copy of it. So one
-//! delivery is kept unsettled until the outcome is known. The next owner gets it first, as a redelivered message of a
-//! young lease, and then posts nothing that it doesn't find until the settle window is over.
+//! A write may still take effect after its message was put into a retry tier, or its copy was found, and all that was
+//! delivered was acknowledged: one of ours that ended without an answer, or one that a predecessor left behind and that
+//! we wait for ourselves. We remember it; whoever owns the queue after us doesn't, and would post another copy of its
+//! document. So one delivery is kept unsettled for as long as the stage says so. The next owner gets it first, as a
+//! redelivered message of a young lease, and then posts nothing that it doesn't find until the settle window is over.
+//!
+//! How long that is follows from the settle window alone, never from when a message comes back: a document that waits
+//! behind a long queue doesn't hold up the passing on of that queue.
 
 use std::{
     collections::HashMap,
@@ -11,46 +15,57 @@ use std::{
 };
 
 use kingpost_broker::Receipt;
-use kingpost_model::{FailureKind, Item, Verdict};
 
-/// The longest that a delivery is kept: longer than any settle window that is usual, and well below the broker's
-/// patience with its consumer (30 minutes).
-const KEPT_MAX: Duration = Duration::from_secs(600);
+/// What an item of a batch came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged<'a> {
+    pub(crate) number: &'a str,
+    /// Its document is there, so that nobody will post it again.
+    pub(crate) done: bool,
+    /// How long a write of it may still take effect.
+    pub(crate) in_flight_for: Duration,
+}
 
-/// The writes of a queue whose outcome isn't known, and the delivery that is kept for them.
+/// The writes of a queue that may still take effect, and the delivery that is kept for them.
 #[derive(Debug)]
 pub(crate) struct Doubt<R = Receipt> {
+    /// By number, until when.
     numbers: HashMap<String, Instant>,
+    /// Until when any number at all may be written by a predecessor.
+    wary: Option<Instant>,
     kept: Option<R>,
 }
 
 impl<R> Default for Doubt<R> {
     fn default() -> Self {
-        Doubt { numbers: HashMap::new(), kept: None }
+        Doubt { numbers: HashMap::new(), wary: None, kept: None }
     }
 }
 
 impl<R> Doubt<R> {
-    /// Takes the receipts of a batch that is concluded, and returns those to be acknowledged.
-    pub(crate) fn conclude(
+    /// Takes the receipts of a batch that is concluded, and returns those to be acknowledged. `wary_for` is how long a
+    /// write of whatever number may still take effect.
+    pub(crate) fn conclude<'a>(
         &mut self,
-        items: &[Item],
-        verdicts: &[Verdict],
-        receipts: Vec<R>,
+        batch: impl Iterator<Item = (Judged<'a>, R)>,
+        wary_for: Duration,
         now: Instant,
     ) -> Vec<R> {
-        let mut due = Vec::with_capacity(receipts.len() + 1);
-        for ((item, verdict), receipt) in items.iter().zip(verdicts).zip(receipts) {
-            let number = &item.work.key.number;
-            if leaves_doubt(verdict) {
-                self.numbers.insert(number.clone(), now);
+        self.wary = (!wary_for.is_zero()).then(|| now + wary_for);
+        let mut due = Vec::new();
+        for (judged, receipt) in batch {
+            if judged.done {
+                self.numbers.remove(judged.number);
+            } else if !judged.in_flight_for.is_zero() {
+                self.numbers.insert(judged.number.to_owned(), now + judged.in_flight_for);
+                // The newest: the broker's patience with a delivery is longer than any settle window, not endless.
                 due.extend(self.kept.replace(receipt));
-            } else {
-                if ends_doubt(item, verdict) {
-                    self.numbers.remove(number);
-                }
-                due.push(receipt);
+                continue;
             }
+            due.push(receipt);
+        }
+        if self.wary.is_some() && self.kept.is_none() {
+            self.kept = due.pop();
         }
         due.extend(self.expire(now));
         due
@@ -65,11 +80,12 @@ impl<R> Doubt<R> {
 
     /// The kept delivery, once there is nothing more to keep it for.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<R> {
-        self.numbers.retain(|_, since| now.saturating_duration_since(*since) < KEPT_MAX);
-        if self.numbers.is_empty() { self.kept.take() } else { None }
+        self.numbers.retain(|_, until| *until > now);
+        self.wary = self.wary.filter(|until| *until > now);
+        if self.numbers.is_empty() && self.wary.is_none() { self.kept.take() } else { None }
     }
 
-    /// Whether a write may still take effect.
+    /// Whether a write may still take effect, as of the last look.
     pub(crate) fn is_left(&self) -> bool {
         self.kept.is_some()
     }
@@ -77,87 +93,79 @@ impl<R> Doubt<R> {
     /// The kept delivery, whatever it is kept for.
     pub(crate) fn give_up(&mut self) -> Option<R> {
         self.numbers.clear();
+        self.wary = None;
         self.kept.take()
-    }
-}
-
-fn leaves_doubt(verdict: &Verdict) -> bool {
-    let (Verdict::Retry { failure, .. } | Verdict::Dead { failure }) = verdict else { return false };
-    failure.kind == FailureKind::Unclear && failure.in_flight
-}
-
-/// A document that is there is no longer in doubt; neither is one that was judged anew after its unclear write.
-fn ends_doubt(item: &Item, verdict: &Verdict) -> bool {
-    match verdict {
-        Verdict::Done => true,
-        Verdict::Retry { failure, .. } => {
-            let waits = failure.kind == FailureKind::Unclear || failure.kind.is_outage();
-            item.work.unclear_since_ms.is_some() && !waits
-        }
-        Verdict::Dead { .. } => item.work.unclear_since_ms.is_some(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kingpost_model::{Failure, RecordKey, StageName, Work, WorkId, decide};
-
     use super::*;
 
-    fn item(number: &str, unclear: bool) -> Item {
-        let key = RecordKey::new("STK_InStock", number);
-        let mut work = Work::new(WorkId::new(number), StageName::Load, "s", key, "{}");
-        work.unclear_since_ms = unclear.then_some(1);
-        Item { work, redelivered: false }
+    const NEVER: Duration = Duration::ZERO;
+    const WINDOW: Duration = Duration::from_secs(240);
+
+    fn judged(number: &str, in_flight_for: Duration) -> Judged<'_> {
+        Judged { number, done: false, in_flight_for }
     }
 
-    fn hanging() -> Verdict {
-        decide(Failure::new(FailureKind::Unclear, "no answer").leaving_a_write_in_flight(), 1)
+    fn done(number: &str) -> Judged<'_> {
+        Judged { number, done: true, in_flight_for: WINDOW }
     }
 
-    fn waiting() -> Verdict {
-        decide(Failure::new(FailureKind::Unclear, "not there yet"), 1)
+    fn conclude(doubt: &mut Doubt<u32>, batch: &[(Judged<'_>, u32)], now: Instant) -> Vec<u32> {
+        doubt.conclude(batch.iter().copied(), NEVER, now)
     }
 
     #[test]
     fn one_delivery_is_kept_until_every_outcome_is_known() {
         let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
-        let items = [item("A", false), item("B", false), item("C", false)];
-        let due = doubt.conclude(&items, &[hanging(), Verdict::Done, hanging()], vec![1, 2, 3], now);
-        assert_eq!((due, doubt.is_left()), (vec![2, 1], true), "the newest is kept, for both");
-        assert_eq!(doubt.conclude(&[item("A", true)], &[waiting()], vec![4], now), [4]);
-        assert_eq!(doubt.conclude(&[item("A", true)], &[Verdict::Done], vec![5], now), [5]);
-        assert!(doubt.is_left(), "C is unknown");
-        let refused = decide(Failure::new(FailureKind::Refused, "no"), 2);
-        let other_copy = doubt.conclude(&[item("C", false)], std::slice::from_ref(&refused), vec![6], now);
+        let batch = [(judged("A", WINDOW), 1), (done("B"), 2), (judged("C", WINDOW), 3)];
+        assert_eq!(conclude(&mut doubt, &batch, now), [2, 1], "the newest is kept, for both");
+        assert!(doubt.is_left());
+        let waits = WINDOW - Duration::from_secs(30);
         assert_eq!(
-            (other_copy, doubt.is_left()),
-            (vec![6], true),
-            "a refused copy says nothing of the write"
+            conclude(&mut doubt, &[(judged("A", waits), 4)], now),
+            [3],
+            "one that only waits is newer"
         );
-        assert_eq!(doubt.conclude(&[item("C", true)], &[refused], vec![7], now), [7, 3]);
+        assert_eq!(conclude(&mut doubt, &[(done("A"), 5)], now), [5]);
+        assert!(doubt.is_left(), "C is unknown");
+        assert_eq!(conclude(&mut doubt, &[(judged("D", NEVER), 6)], now), [6]);
+        assert_eq!(conclude(&mut doubt, &[(done("C"), 7)], now), [7, 4]);
         assert!(!doubt.is_left());
+    }
+
+    #[test]
+    fn who_was_warned_warns_the_next_one_though_all_is_done() {
+        let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
+        let batch = [(done("A"), 1), (done("B"), 2)];
+        assert_eq!(doubt.conclude(batch.into_iter(), WINDOW, now), [1]);
+        assert_eq!(doubt.conclude([(done("C"), 3)].into_iter(), WINDOW / 2, now + WINDOW / 2), [3]);
+        assert!(doubt.is_left());
+        assert_eq!(doubt.expire(now + WINDOW), Some(2));
     }
 
     #[test]
     fn what_a_lost_session_left_is_kept_for_nothing() {
         let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
         // A is unclear, the session is lost, and another owner settles A; later B is unclear here, and then settled.
-        assert!(doubt.conclude(&[item("A", false)], &[hanging()], vec![1], now).is_empty());
+        assert!(conclude(&mut doubt, &[(judged("A", WINDOW), 1)], now).is_empty());
         doubt.forget_lost(|receipt| *receipt > 1);
         assert!(!doubt.is_left());
-        assert!(doubt.conclude(&[item("B", false)], &[hanging()], vec![2], now).is_empty());
+        assert!(conclude(&mut doubt, &[(judged("B", WINDOW), 2)], now).is_empty());
         doubt.forget_lost(|receipt| *receipt > 1);
         assert!(doubt.is_left());
-        assert_eq!(doubt.conclude(&[item("B", true)], &[Verdict::Done], vec![3], now), [3, 2]);
+        assert_eq!(conclude(&mut doubt, &[(done("B"), 3)], now), [3, 2]);
     }
 
     #[test]
-    fn no_delivery_is_kept_for_ever() {
+    fn nothing_is_kept_beyond_the_windows_of_its_numbers() {
         let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
-        assert!(doubt.conclude(&[item("A", false)], &[hanging()], vec![1], now).is_empty());
-        assert_eq!(doubt.expire(now + KEPT_MAX / 2), None);
-        assert_eq!(doubt.expire(now + KEPT_MAX), Some(1));
+        let batch = [(judged("A", WINDOW), 1), (judged("B", WINDOW / 2), 2)];
+        assert_eq!(conclude(&mut doubt, &batch, now), [1]);
+        assert_eq!(doubt.expire(now + WINDOW / 2), None, "A is in doubt");
+        assert_eq!(doubt.expire(now + WINDOW), Some(2));
         assert!(!doubt.is_left());
     }
 }

@@ -87,8 +87,7 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
             },
             () = tokio::time::sleep(STALE_LOOK) => {}
         }
-        let expired = lane.doubt().expire(Instant::now());
-        Receipt::acknowledge(expired.into_iter().collect());
+        lane.leaves_doubt();
     }
     driver.drain().await;
 }
@@ -176,13 +175,12 @@ impl Driver {
     async fn step_back(&mut self) {
         let lane = Arc::clone(&self.lane);
         // Asked again later, it may have settled.
-        lane.doubt().forget_lost(|receipt| receipt.lease().is_held());
-        let left = lane.doubt().is_left();
+        let left = lane.leaves_doubt();
         if !left {
             Self::finish(&mut self.running).await;
             Self::finish(&mut self.aside).await;
         }
-        if !left && !lane.doubt().is_left() {
+        if !left && !lane.leaves_doubt() {
             self.inbox.leave().await;
             let rest = self.take_rest();
             lane.hand_back(rest).await;
@@ -208,7 +206,7 @@ impl Driver {
             tokio::join!(self.inbox.leave(), Self::finish(&mut self.running), Self::finish(&mut self.aside));
         } else {
             tokio::join!(Self::finish(&mut self.running), Self::finish(&mut self.aside));
-            if lane.doubt().is_left() {
+            if lane.leaves_doubt() {
                 info!(
                     scheme = lane.route.scheme,
                     "a write may still take effect; what is in hand goes to the next loader with that warning"

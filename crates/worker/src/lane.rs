@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock::now_ms,
-    doubt::Doubt,
+    doubt::{Doubt, Judged},
     observe::LaneTelemetry,
     outbox::BatchOutbox,
     pace::{Permit, SchemePace},
@@ -53,11 +53,29 @@ impl Lane {
         self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a write may still take effect that a successor would not know of; what was kept for one that can't any
+    /// more is acknowledged.
+    pub(crate) fn leaves_doubt(&self) -> bool {
+        let mut doubt = self.doubt();
+        doubt.forget_lost(|receipt| receipt.lease().is_held());
+        let settled = doubt.expire(Instant::now());
+        let left = doubt.is_left();
+        drop(doubt);
+        Receipt::acknowledge(settled.into_iter().collect());
+        left
+    }
+
+    /// Whether somebody may be writing what a delivery that was not begun asks for.
+    fn is_suspect(&self, delivery: &Delivery) -> bool {
+        let stage = &self.stage;
+        delivery.redelivered || !stage.in_flight_for(&delivery.work).is_zero() || !stage.wary_for().is_zero()
+    }
+
     /// Sends a delivery round through a retry tier, unjudged.
     pub(crate) async fn hand_on(&self, delivery: Delivery) {
         let tier = Tier::at_least(Duration::from_secs(60));
         let destination = Destination::Wait(tier, self.route.clone());
-        let suspect = delivery.redelivered || self.stage.may_be_in_flight(&delivery.work);
+        let suspect = self.is_suspect(&delivery);
         let work = careful(delivery.work, suspect);
         if self.outbound.publish(vec![Posting { destination, work }]).await.is_ok() {
             Receipt::acknowledge(vec![delivery.receipt]);
@@ -71,9 +89,8 @@ impl Lane {
         if deliveries.is_empty() {
             return;
         }
-        let suspect = |d: &Delivery| d.redelivered || self.stage.may_be_in_flight(&d.work);
-        let (works, receipts): (Vec<_>, Vec<_>) =
-            deliveries.into_iter().map(|d| (careful(d.work.clone(), suspect(&d)), d.receipt)).unzip();
+        let copy = |d: Delivery| (careful(d.work.clone(), self.is_suspect(&d)), d.receipt);
+        let (works, receipts): (Vec<_>, Vec<_>) = deliveries.into_iter().map(copy).unzip();
         let destination = Destination::Work(self.route.clone());
         let postings = works
             .into_iter()
@@ -218,7 +235,12 @@ impl Lane {
         let due = if self.has_one_owner() {
             let mut doubt = self.doubt();
             doubt.forget_lost(|receipt| receipt.lease().is_held());
-            doubt.conclude(&batch.items, verdicts, receipts, Instant::now())
+            let judged = batch.items.iter().zip(verdicts).map(|(item, verdict)| Judged {
+                number: &item.work.key.number,
+                done: matches!(verdict, Verdict::Done),
+                in_flight_for: self.stage.in_flight_for(&item.work),
+            });
+            doubt.conclude(judged.zip(receipts), self.stage.wary_for(), Instant::now())
         } else {
             receipts
         };

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,7 @@ impl Node {
 
     /// Makes several vhosts with one call of `rabbitmqctl`, whose start costs far more than its work.
     pub async fn vhosts(&self, names: &[&str]) -> Result<Vec<String>> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let names: Vec<String> = names
             .iter()
             .map(|name| {
@@ -101,7 +102,9 @@ impl Node {
                     .chars()
                     .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
                     .collect();
-                format!("{plain}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+                let count = COUNT.fetch_add(1, Ordering::Relaxed);
+                // A process id alone comes again, in another run that shares the node.
+                format!("{plain}-{}-{:x}-{count}", std::process::id(), since_epoch.as_micros())
             })
             .collect();
         let list = names.iter().map(|name| format!("<<\"{name}\">>")).collect::<Vec<_>>().join(", ");

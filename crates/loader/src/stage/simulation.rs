@@ -243,11 +243,9 @@ struct Owner {
     lost: Arc<AtomicBool>,
     since_ms: u64,
     tasks: Vec<(Task, Vec<Item>)>,
-    /// A delivery that is kept unsettled while the outcome of a save of these numbers is not known.
+    /// A delivery that is kept unsettled while a save of one of these numbers may still take effect, and until when.
     kept: Option<Item>,
-    doubted: BTreeSet<String>,
-    /// It was given something redelivered when it was young.
-    warned: bool,
+    doubted: BTreeMap<String, u64>,
 }
 
 struct World {
@@ -259,7 +257,8 @@ struct World {
     former: Vec<Owner>,
     ended: Vec<(String, bool)>,
     messages: usize,
-    unique: bool,
+    /// Numbers have more than one message.
+    copies: bool,
     /// The harness keeps a delivery for a save without an answer. Where no number has a second message, what the retried
     /// one says of itself has to be enough.
     keeps: bool,
@@ -283,13 +282,12 @@ fn owner(stage: Arc<LoadStage>) -> Owner {
         since_ms: now_ms(),
         tasks: Vec::new(),
         kept: None,
-        doubted: BTreeSet::new(),
-        warned: false,
+        doubted: BTreeMap::new(),
     }
 }
 
 impl World {
-    fn new(numbers: usize, unique: bool, keeps: bool, script: Vec<u8>) -> Self {
+    fn new(numbers: usize, (unique, copies, keeps): (bool, bool, bool), script: Vec<u8>) -> Self {
         NOW_MS.set(10 * SETTLE_MS);
         let dice = Dice(script.into_iter());
         let books = Books { dice, unique, documents: BTreeMap::new(), running: Vec::new() };
@@ -304,8 +302,8 @@ impl World {
             former: Vec::new(),
             ended: Vec::new(),
             messages: 0,
-            unique,
-            keeps: unique || keeps,
+            copies,
+            keeps: copies || keeps,
         };
         (0..numbers).for_each(|n| world.publish(n));
         world
@@ -392,34 +390,36 @@ impl World {
         self.waiting.push((now_ms() + delay, next));
     }
 
-    /// Keeps a delivery while the outcome of a save is not known, so that a successor is warned: of one that this owner
-    /// got no answer to, of one that it waits for, and of whatever it was warned of itself.
+    /// Keeps a delivery for as long as the stage says that a save may still take effect, so that a successor is warned:
+    /// of one that this owner got no answer to, of one that it waits for, and of whatever it was warned of itself.
     fn keep(&mut self, item: &Item, verdict: &Verdict) {
         let (owner, number) = (&mut self.owner, &item.work.key.number);
-        let failure = match verdict {
-            Verdict::Done => None,
-            Verdict::Retry { failure, .. } | Verdict::Dead { failure } => Some(failure),
-        };
-        let doubt = failure.is_some_and(|failure| failure.kind == FailureKind::Unclear);
-        // What was judged anew after its unclear save, or is there, is no longer in doubt.
-        let judged = item.work.unclear_since_ms.is_some() && failure.is_some_and(|f| !f.kind.is_outage());
-        if doubt {
-            owner.doubted.insert(number.clone());
-        } else if failure.is_none() || judged {
+        let left = owner.stage.in_flight_for(&item.work);
+        if matches!(verdict, Verdict::Done) {
             owner.doubted.remove(number);
+        } else if !left.is_zero() {
+            let until = now_ms() + u64::try_from(left.as_millis()).unwrap();
+            owner.doubted.insert(number.clone(), until);
         }
-        let young = now_ms() < owner.since_ms + SETTLE_MS;
-        owner.warned = young && (owner.warned || item.redelivered);
-        if owner.doubted.is_empty() && !owner.warned {
-            owner.kept = None;
-        } else if self.keeps {
+        if self.keeps {
             owner.kept.get_or_insert_with(|| item.clone());
+        }
+        self.release();
+    }
+
+    /// Settles the delivery that is kept, once there is nothing to keep it for.
+    fn release(&mut self) {
+        let owner = &mut self.owner;
+        owner.doubted.retain(|_, until| *until > now_ms());
+        if owner.doubted.is_empty() && owner.stage.wary_for().is_zero() {
+            owner.kept = None;
         }
     }
 
     /// The owner's connection ends: what it had not settled comes again. Its process dies with it, comes back to the
     /// queue under a new lease, or leaves it to another while its own calls still run.
     fn break_off(&mut self, how: usize) {
+        self.release();
         let next = if how == 1 { Arc::clone(&self.owner.stage) } else { stage(&self.kingdee) };
         let mut former = std::mem::replace(&mut self.owner, owner(next));
         former.lost.store(true, Ordering::Release);
@@ -449,9 +449,9 @@ impl World {
             let n = usize::from(events.next().copied().unwrap_or_default());
             match n % 12 {
                 how @ 7..=9 => self.break_off(how - 7),
-                10 | 11 if self.unique => self.publish(n / 12 % numbers),
+                10 | 11 if self.copies => self.publish(n / 12 % numbers),
                 // A fresh copy at the worst moment: as the first thing that a new owner is given.
-                5 | 6 if self.unique => {
+                5 | 6 if self.copies => {
                     let running =
                         self.kingdee.0.lock().unwrap().running.first().map(|(_, number)| number.clone());
                     let number = running.and_then(|number| number.strip_prefix("RK")?.parse().ok());
@@ -473,11 +473,11 @@ proptest! {
     #[test]
     fn one_save_of_a_number_at_a_time_whoever_owns_it(
         numbers in 1_usize..6,
-        (unique, keeps) in any::<(bool, bool)>(),
+        nature in any::<(bool, bool, bool)>(),
         script in proptest::collection::vec(any::<u8>(), 0..300),
         events in proptest::collection::vec(any::<u8>(), 0..60),
     ) {
-        let mut world = World::new(numbers, unique, keeps, script);
+        let mut world = World::new(numbers, nature, script);
         world.run(&events, numbers);
         // One that was kept is handed out a second time.
         prop_assert!(world.ended.len() >= world.messages);

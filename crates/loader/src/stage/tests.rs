@@ -186,8 +186,8 @@ async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
     assert_eq!(standings, [Standing::Verify, Standing::Unproven]);
     assert_eq!(waits(&verdicts[0]), (FailureKind::Unclear, true, 5), "a short window needs no long tier");
     assert_eq!(told.0.load(Ordering::SeqCst), 2);
-    assert!(stage.may_be_in_flight(&item("RK1").work), "whoever takes it over has to know");
-    assert!(!stage.may_be_in_flight(&item("RK2").work));
+    assert!(stage.in_flight_for(&item("RK1").work) > Duration::ZERO, "whoever takes it over has to know");
+    assert_eq!((stage.in_flight_for(&item("RK2").work), stage.wary_for()), (Duration::ZERO, Duration::ZERO));
 }
 
 #[tokio::test]

@@ -67,8 +67,8 @@ const LIMITS: &[Limit] = &[
     ),
     (
         "settle: 4m",
-        &["settle: 1s", "settle: 40m"],
-        &[("settle: 41m", "`target.settle` is 41m, outside 1s to 40m")],
+        &["settle: 1s", "settle: 20m"],
+        &[("settle: 21m", "`target.settle` is 21m, outside 1s to 20m")],
     ),
     (
         "key: FBillNo",
