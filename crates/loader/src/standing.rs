@@ -150,13 +150,8 @@ impl Unproven {
     pub(crate) fn standing(&self, item: &Item, settle: Duration, now: Moment) -> Standing {
         let work = &item.work;
         #[cfg(kingpost_bugs)]
-        {
-            if kingpost_settings::bug("no-look-up-after-time-out") {
-                return Standing::Fresh;
-            }
-            if kingpost_settings::bug("no-settle-window") {
-                return Standing::Verify;
-            }
+        if kingpost_settings::bug("no-settle-window") {
+            return Standing::Verify;
         }
         let number = &work.key.number;
         if item.redelivered || self.holds(number, now) || self.is_posted(number, now) {

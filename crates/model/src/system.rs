@@ -59,12 +59,10 @@ pub trait Source: Send + Sync {
     }
 }
 
-/// What is known about a document before it is posted.
+/// What is known about a document before it is posted. Nothing is so fresh that it may be posted unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// Nobody can have posted it: post it.
-    Fresh,
-    /// It may be there already: look it up, post it if it is absent.
+    /// It may be there already, and nobody is writing it: look it up, post it if it is absent.
     Verify,
     /// A write of it may still be running somewhere: look it up; absent proves nothing yet.
     Unproven,

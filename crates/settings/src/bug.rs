@@ -17,6 +17,7 @@ pub const BUGS: &[&str] = &[
     "any-document-will-do",
     "one-refusal-refuses-the-batch",
     "one-key-twice-in-flight",
+    "forgets-doubt",
     "posts-without-lease",
     "retry-data-errors",
     "outage-kills",

@@ -170,7 +170,7 @@ pub(crate) fn load(number: &str, standing: Standing) -> Load {
 }
 
 pub(crate) fn fresh(number: &str) -> Load {
-    load(number, Standing::Fresh)
+    load(number, Standing::Verify)
 }
 
 /// An answer of a write: successes as id and number, errors as index and text.

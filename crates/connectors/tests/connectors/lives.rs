@@ -53,7 +53,6 @@ impl Message {
 /// The one loader that is active, and what it remembers.
 #[derive(Debug, Default)]
 struct Owner {
-    since_ms: u64,
     unproven_ms: BTreeMap<String, u64>,
     everything_ms: u64,
 }
@@ -61,13 +60,11 @@ struct Owner {
 impl Owner {
     fn standing(&self, message: &Message, now_ms: u64) -> Standing {
         let held = self.unproven_ms.get(&message.number).is_some_and(|until| *until > now_ms);
-        let young = now_ms - self.since_ms < SETTLE_MS;
         match message.unclear_since_ms {
             _ if message.redelivered || held || self.everything_ms > now_ms => Standing::Unproven,
             Some(since) if now_ms - since < SETTLE_MS => Standing::Unproven,
             Some(_) => Standing::Settled,
-            None if message.verify || message.attempt > 1 || young => Standing::Verify,
-            None => Standing::Fresh,
+            None => Standing::Verify,
         }
     }
 }
@@ -103,7 +100,7 @@ impl Run {
             // One that has nothing unsettled ends without a trace; a second message of a number would come to an owner that
             // knows nothing of the first one's save.
             if !self.copies && self.dice.chance(20) {
-                self.owner = Owner { since_ms: self.ledger.now_ms, ..Owner::default() };
+                self.owner = Owner::default();
             }
             let batch = self.deliver();
             self.process(&batch);
@@ -162,7 +159,7 @@ impl Run {
     /// The connection is gone: what it had delivered comes again, to another loader.
     fn hand_over(&mut self, members: &[usize]) {
         let now_ms = self.ledger.now_ms;
-        self.owner = Owner { since_ms: now_ms, everything_ms: now_ms + SETTLE_MS, ..Owner::default() };
+        self.owner = Owner { everything_ms: now_ms + SETTLE_MS, ..Owner::default() };
         for at in members {
             self.messages[*at].redelivered = true;
             // Whoever was told of it is gone.

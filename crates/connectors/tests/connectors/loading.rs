@@ -9,19 +9,21 @@ use crate::fake::{Fake, failure, fresh, load};
 const QUERY: &str = "ExecuteBillQuery RK1";
 
 #[tokio::test]
-async fn a_fresh_document_is_saved_submitted_and_audited() {
+async fn a_fresh_document_is_looked_up_saved_submitted_and_audited() {
     let kingdee = Fake::start().await;
     let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2")]).await;
     let posted: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().unwrap().how).collect();
     assert_eq!(posted, [LoadedHow::Posted; 2]);
     assert_eq!(outcomes[1].as_ref().unwrap().id, "100002");
     assert_eq!(kingdee.documents(), [("RK1".to_owned(), "C"), ("RK2".to_owned(), "C")]);
-    assert_eq!(kingdee.calls(), ["BatchSave RK1,RK2", "Submit 100001,100002", "Audit 100001,100002"]);
+    let calls =
+        ["ExecuteBillQuery RK1,RK2", "BatchSave RK1,RK2", "Submit 100001,100002", "Audit 100001,100002"];
+    assert_eq!(kingdee.calls(), calls);
 }
 
 #[tokio::test]
 async fn a_document_is_taken_no_further_than_the_scheme_says() {
-    for (finish, status, calls) in [(Finish::Save, "A", 1), (Finish::Submit, "B", 2), (Finish::Audit, "C", 3)]
+    for (finish, status, calls) in [(Finish::Save, "A", 2), (Finish::Submit, "B", 3), (Finish::Audit, "C", 4)]
     {
         let kingdee = Fake::start().await;
         kingdee.load_as(finish, Auth::SignHeaders, &[fresh("RK1")]).await[0].as_ref().unwrap();
@@ -124,7 +126,7 @@ async fn a_model_that_is_not_what_it_is_looked_up_as_is_never_sent() {
         r#"{"FBillNo":"RK1","fid":"7"}"#,
         r#"{"FBillNo":"RK1"},{"FBillNo":"RK9"}"#,
     ] {
-        for standing in [Standing::Fresh, Standing::Verify] {
+        for standing in [Standing::Verify, Standing::Settled] {
             let outcomes = kingdee.load(&[Load { standing, ..with(model) }]).await;
             assert_eq!(failure(&outcomes[0]).kind, FailureKind::Refused, "{model}");
         }
