@@ -1,4 +1,10 @@
-use std::{collections::HashMap, fmt::Write as _, io::Write as _, ops::ControlFlow};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    hash::{BuildHasher as _, RandomState},
+    io::Write as _,
+    ops::ControlFlow,
+};
 
 use clap::Args;
 use comfy_table::{Cell, CellAlignment, Table};
@@ -111,7 +117,10 @@ pub(super) struct Group {
     pub(super) code: String,
     /// What their failures have in common.
     pub(super) cause: String,
+    /// Letters.
     pub(super) count: usize,
+    /// Different numbers among them: an order that is read twice, in overlapping windows, dies twice.
+    orders: usize,
     /// The oldest failure, in Beijing time; nothing where nobody knows the time.
     oldest: Option<String>,
     oldest_ms: Option<i64>,
@@ -141,6 +150,7 @@ impl Group {
             code: cause_code(failure.kind, &cause),
             cause,
             count: 0,
+            orders: 0,
             oldest: None,
             oldest_ms: None,
             newest_ms: None,
@@ -170,11 +180,14 @@ impl Group {
 /// What tells groups apart.
 type Place = (String, StageName, FailureKind, Fault, String);
 
-/// Letters by scheme, stage, kind, fault and cause; a group costs the same whatever it counts.
+/// Letters by scheme, stage, kind, fault and cause; of a letter no more than the hash of its number is held.
 #[derive(Default)]
 pub(super) struct Groups {
     groups: Vec<Group>,
     places: HashMap<Place, usize>,
+    /// Groups and hashes of numbers that were met.
+    met: HashSet<(usize, u64)>,
+    hasher: RandomState,
 }
 
 impl Groups {
@@ -187,6 +200,9 @@ impl Groups {
             self.groups.len() - 1
         });
         self.groups[at].add(letter);
+        if self.met.insert((at, self.hasher.hash_one(&work.key.number))) {
+            self.groups[at].orders += 1;
+        }
     }
 
     /// In the order of schemes and stages, the largest first.
@@ -312,7 +328,11 @@ fn table(groups: &[Group], width: u16) -> Table {
             (Some(ms), Some(age)) => format!("{}\n{} ago", clock::beijing(ms), clock::age(age * 1_000)),
             _ => "time unknown".to_owned(),
         };
-        let oldest = plain(&format!("{oldest}\n{}", group.example));
+        let copies = match group.count == group.orders {
+            true => String::new(),
+            false => format!("\n(copies: {})", counted(group.orders, "order")),
+        };
+        let oldest = plain(&format!("{oldest}\n{}{copies}", group.example));
         let cause = plain(&format!("{}\n-> {}", group.cause, group.advice));
         if wide {
             table.add_row([count, Cell::new(place), Cell::new(oldest), Cell::new(cause)]);
@@ -366,6 +386,7 @@ mod tests {
         let expected = [("transform", "malformed", 1), ("load", "base-data", 3), ("load", "conflict", 1)];
         assert_eq!(shape, expected, "stages in flow order, the largest group first");
         assert_eq!(groups[1].samples, ["RK1", "RK2"]);
+        assert_eq!(groups[1].orders, 2, "RK1 died twice");
         assert_eq!(groups[1].example, "RK2", "the oldest letter is the example");
         assert_eq!(groups[1].age_seconds, Some(30 * 3_600));
         assert_eq!(groups[1].newest_ms, Some(NOW_MS - HOUR_MS));
@@ -381,6 +402,7 @@ mod tests {
         }
         let groups = groups.finish(NOW_MS);
         assert_eq!((groups.len(), groups[0].count, groups[0].samples.len()), (1, 100_000, SAMPLES));
+        assert_eq!(groups[0].orders, 100_000);
     }
 
     #[test]
@@ -415,7 +437,7 @@ mod tests {
         assert_eq!(group["stage"], "load");
         assert_eq!(group["kind"], "base-data");
         assert_eq!(group["fault"], "data");
-        assert_eq!(group["count"], 3);
+        assert_eq!((&group["count"], &group["orders"]), (&json!(3), &json!(2)));
         assert_eq!(group["samples"], json!(["RK1", "RK2"]));
         assert_eq!(group["oldest_ms"], NOW_MS - 30 * HOUR_MS);
         assert_eq!(group["advice"], FailureKind::BaseData.advice());
@@ -427,8 +449,14 @@ mod tests {
         let groups = groups(&sample());
         let text = tables(&groups, 160);
         assert!(text.starts_with("purchase-stockin: 5 dead letters, 3 causes\n"), "{text}");
-        for part in ["2025-12-30 19:00:00", "1 d 6 h ago", "RK2", "fault: data", "物料[…]不存在或未审核"]
-        {
+        for part in [
+            "2025-12-30 19:00:00",
+            "1 d 6 h ago",
+            "(copies: 2 orders)",
+            "RK2",
+            "fault: data",
+            "物料[…]不存在或未审核",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(text.contains(FailureKind::BaseData.advice()), "{text}");
