@@ -11,8 +11,8 @@ use crate::{
 };
 use kingpost_connectors::{DUPLICATE, TIMED_OUT};
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Load, Loaded, LoadedHow, Outbox, Outcome, Stage, Target, Verdict,
-    Work, decide,
+    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Load, Loaded, LoadedHow, Outbox, Outcome, Stage,
+    Target, Verdict, Work, decide,
 };
 use tracing::error;
 
@@ -50,7 +50,9 @@ impl Stage for LoadStage {
         Box::pin(async move {
             let begun = self.unproven.now();
             let until = begun.steady + self.patience;
-            self.unproven.learn(&batch.items, &batch.lease, self.settle, begun);
+            for Item { work, redelivered } in &batch.items {
+                self.unproven.learn(work, *redelivered, &batch.lease, self.settle, begun);
+            }
             let mut verdicts: Vec<Option<Verdict>> = batch.items.iter().map(|_| None).collect();
             let mut ended = None;
             for round in rounds(&batch.items) {
@@ -67,6 +69,10 @@ impl Stage for LoadStage {
             };
             verdicts.into_iter().zip(attempts).map(left).collect()
         })
+    }
+
+    fn met(&self, work: &Work, redelivered: bool, lease: &Lease) {
+        self.unproven.learn(work, redelivered, lease, self.settle, self.unproven.now());
     }
 
     fn in_flight_for(&self, work: &Work) -> Duration {
@@ -136,7 +142,7 @@ impl LoadStage {
             let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
             error!(record.key = key, scheme, "the target has a document twice, its key is stopped: {text}");
         }
-        if failure.in_flight && matches!(failure.kind, FailureKind::Unclear | FailureKind::Internal) {
+        if failure.in_flight {
             self.unproven.unclear(&work.key.number, self.settle, self.unproven.now());
         }
         if failure.kind == FailureKind::Unclear {
@@ -155,7 +161,7 @@ impl LoadStage {
 /// What the rounds after a failure get instead of a try, when it says that the target doesn't work: the same kind where
 /// that is an outage, and unavailable where a write timed out, since the next would hang as well. No attempt is counted.
 fn not_tried_after(failure: &Failure) -> Option<Failure> {
-    let hangs = failure.in_flight && failure.code.as_deref() == Some(TIMED_OUT);
+    let hangs = failure.code.as_deref() == Some(TIMED_OUT);
     let kind = match failure.kind {
         kind if kind.is_outage() => kind,
         _ if hangs => FailureKind::Unavailable,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kingpost_model::{Item, Lease, Standing};
+use kingpost_model::{Item, Lease, Standing, Work};
 use kingpost_worker::now_ms;
 
 /// What may still be being written by somebody else, or by ourselves without an answer.
@@ -91,21 +91,19 @@ impl Unproven {
         self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Learns from a batch before any of it is judged: every redelivered key is unproven, whichever copy comes first
-    /// and however long ago an earlier write of it was unclear. And a message that says that a write of its key was
-    /// unclear says so for every copy of that key, which a fresh one doesn't say of itself.
-    pub(crate) fn learn(&self, items: &[Item], lease: &Lease, settle: Duration, now: Moment) {
+    /// Learns from a message before it is judged: every redelivered key is unproven, whichever copy comes first and
+    /// however long ago an earlier write of it was unclear. And a message that says that a write of its key was unclear
+    /// says so for every copy of that key, which a fresh one doesn't say of itself.
+    pub(crate) fn learn(&self, work: &Work, redelivered: bool, lease: &Lease, settle: Duration, now: Moment) {
         let mut until = self.until();
-        for item in items {
-            let number = &item.work.key.number;
-            if item.redelivered {
-                until.insert(number, now.steady, settle);
-                if lease.age < settle {
-                    until.everything = until.everything.max(Some(now.steady + (settle - lease.age)));
-                }
-            } else if let Some(left) = item.work.unclear_since_ms.and_then(|since| left(since, settle, now)) {
-                until.insert(number, now.steady, left);
+        let number = &work.key.number;
+        if redelivered {
+            until.insert(number, now.steady, settle);
+            if lease.age < settle {
+                until.everything = until.everything.max(Some(now.steady + (settle - lease.age)));
             }
+        } else if let Some(left) = work.unclear_since_ms.and_then(|since| left(since, settle, now)) {
+            until.insert(number, now.steady, left);
         }
     }
 
@@ -192,6 +190,10 @@ mod tests {
         Lease::new(Arc::new(AtomicBool::new(false)), Duration::from_secs(age_s))
     }
 
+    fn learn(unproven: &Unproven, item: &Item, age_s: u64, now: Moment) {
+        unproven.learn(&item.work, item.redelivered, &lease(age_s), SETTLE, now);
+    }
+
     const WALL_MS: i64 = 1_000_000_000;
 
     fn moment() -> Moment {
@@ -254,7 +256,7 @@ mod tests {
     #[test]
     fn a_fresh_copy_of_a_redelivered_key_is_unproven_too() {
         let (unproven, now) = (Unproven::default(), moment());
-        unproven.learn(&[redelivered()], &lease(999), SETTLE, now);
+        learn(&unproven, &redelivered(), 999, now);
         assert_eq!(unproven.standing(&item(), SETTLE, now), Standing::Unproven);
         assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify);
     }
@@ -267,7 +269,7 @@ mod tests {
         let mut again = redelivered();
         again.work.unclear_since_ms = old;
         assert_eq!(unproven.standing(&again, SETTLE, now), Standing::Unproven);
-        unproven.learn(&[again], &lease(999), SETTLE, now);
+        learn(&unproven, &again, 999, now);
         let mut copy = item();
         copy.work.unclear_since_ms = old;
         assert_eq!(unproven.standing(&copy, SETTLE, now), Standing::Unproven);
@@ -279,7 +281,7 @@ mod tests {
         let (unproven, now) = (Unproven::default(), moment());
         let mut retried = item();
         (retried.work.attempt, retried.work.unclear_since_ms) = (2, Some(WALL_MS - 40_000));
-        unproven.learn(&[retried.clone()], &lease(999), SETTLE, now);
+        learn(&unproven, &retried.clone(), 999, now);
         for (ms, of_copy, of_retried) in [
             (0, Standing::Unproven, Standing::Unproven),
             (199_999, Standing::Unproven, Standing::Unproven),
@@ -297,11 +299,11 @@ mod tests {
         let (unproven, now) = (Unproven::default(), moment());
         let mut old = item();
         old.work.unclear_since_ms = Some(WALL_MS - 240_000);
-        unproven.learn(&[old.clone()], &lease(999), SETTLE, now);
+        learn(&unproven, &old.clone(), 999, now);
         assert_eq!(unproven.standing(&item(), SETTLE, now), Standing::Verify);
         unproven.unclear("RK1", SETTLE, now);
         old.work.unclear_since_ms = Some(WALL_MS - 239_000);
-        unproven.learn(&[old], &lease(999), SETTLE, now);
+        learn(&unproven, &old, 999, now);
         let late = now.plus_ms(239_999);
         assert_eq!(unproven.standing(&item(), SETTLE, late), Standing::Unproven);
     }
@@ -309,7 +311,7 @@ mod tests {
     #[test]
     fn a_redelivered_key_settles_with_the_window_of_its_retried_copy() {
         let (unproven, now) = (Unproven::default(), moment());
-        unproven.learn(&[redelivered()], &lease(999), SETTLE, now);
+        learn(&unproven, &redelivered(), 999, now);
         // The look-up took half a second, then the copy was published with the time of the verdict.
         let mut copy = item();
         copy.work.attempt = 2;
@@ -324,7 +326,7 @@ mod tests {
     fn after_an_unclean_end_nothing_is_proven_until_the_lease_is_old() {
         let (unproven, now) = (Unproven::default(), moment());
         assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify, "a clean end");
-        unproven.learn(&[redelivered()], &lease(10), SETTLE, now);
+        learn(&unproven, &redelivered(), 10, now);
         for mut next in [other(), other(), other()].into_iter().enumerate().map(|(n, mut item)| {
             item.work.verify = n == 1;
             item.work.unclear_since_ms = (n == 2).then_some(0);
@@ -343,7 +345,7 @@ mod tests {
     #[test]
     fn a_message_that_an_old_lease_gave_back_concerns_its_own_key_only() {
         let (unproven, now) = (Unproven::default(), moment());
-        unproven.learn(&[redelivered()], &lease(240), SETTLE, now);
+        learn(&unproven, &redelivered(), 240, now);
         assert_eq!(unproven.standing(&other(), SETTLE, now), Standing::Verify);
     }
 }

@@ -14,7 +14,7 @@ pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
 pub use report::{Outcome, REPLY_EXCHANGE, Report};
 pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
-pub use stage::{Abandoned, Batch, BoxFuture, Item, Lease, Outbox, Stage};
+pub use stage::{Abandoned, Batch, BoxFuture, Item, Lease, Outbox, Pulse, Stage};
 pub use system::{Document, Fetched, Load, Loaded, LoadedHow, Page, Source, Standing, Target};
 pub use window::Window;
 pub use work::{Origin, RecordKey, Work, WorkId};

@@ -30,6 +30,7 @@ pub struct Item {
 #[derive(Clone, Debug)]
 pub struct Lease {
     lost: Arc<AtomicBool>,
+    pulse: Option<Arc<dyn Pulse>>,
     /// How long this worker has been receiving from this queue without a break, at the time of the batch.
     pub age: Duration,
 }
@@ -37,13 +38,32 @@ pub struct Lease {
 impl Lease {
     /// A lease that is held until `lost` becomes true.
     pub const fn new(lost: Arc<AtomicBool>, age: Duration) -> Self {
-        Lease { lost, age }
+        Lease { lost, pulse: None, age }
     }
 
-    /// True while the connection that delivered the batch lives. Ask right before every write.
-    pub fn is_held(&self) -> bool {
-        !self.lost.load(Ordering::Acquire)
+    /// The same lease, held only while the pulse of its connection can be felt.
+    #[must_use]
+    pub fn with_pulse(mut self, pulse: Arc<dyn Pulse>) -> Self {
+        self.pulse = Some(pulse);
+        self
     }
+
+    /// True while the connection that delivered the batch lives, and the broker has said so a moment ago. Ask right before
+    /// every write: who was frozen, or is cut off, may not know yet that somebody else has the same messages.
+    pub fn is_held(&self) -> bool {
+        !self.is_lost() && self.pulse.as_ref().is_none_or(|pulse| pulse.beats())
+    }
+
+    /// True once the connection that delivered the batch is known to be gone: nothing of it can be settled any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+}
+
+/// Whether the broker answered on a connection so lately that it can't have given the connection up.
+pub trait Pulse: fmt::Debug + Send + Sync {
+    /// True while it did.
+    fn beats(&self) -> bool;
 }
 
 /// What a stage is given: items of one queue and the right to act on them.
@@ -88,6 +108,9 @@ pub trait Stage: Send + Sync + 'static {
     /// Processes a batch and returns exactly one verdict per item, in the order of the items.
     fn process<'a>(&'a self, batch: &'a Batch, outbox: &'a dyn Outbox) -> BoxFuture<'a, Vec<Verdict>>;
 
+    /// Told of every message as it arrives, before any batch of it is begun, and again when its batch broke in mid-work.
+    fn met(&self, _work: &Work, _redelivered: bool, _lease: &Lease) {}
+
     /// How long a write of the same key may still take effect, as far as this worker knows; zero when none may.
     fn in_flight_for(&self, _work: &Work) -> Duration {
         Duration::ZERO
@@ -110,6 +133,25 @@ mod tests {
         let copy = lease.clone();
         assert!(lease.is_held() && copy.is_held());
         lost.store(true, Ordering::Release);
-        assert!(!lease.is_held() && !copy.is_held());
+        assert!(!lease.is_held() && !copy.is_held() && copy.is_lost());
+    }
+
+    #[derive(Debug, Default)]
+    struct Felt(AtomicBool);
+
+    impl Pulse for Felt {
+        fn beats(&self) -> bool {
+            self.0.load(Ordering::Acquire)
+        }
+    }
+
+    #[test]
+    fn a_lease_without_a_pulse_is_not_held_and_not_lost_either() {
+        let felt = Arc::new(Felt::default());
+        let lease =
+            Lease::new(Arc::default(), Duration::ZERO).with_pulse(Arc::clone(&felt) as Arc<dyn Pulse>);
+        assert!(!lease.is_held() && !lease.is_lost());
+        felt.0.store(true, Ordering::Release);
+        assert!(lease.is_held());
     }
 }

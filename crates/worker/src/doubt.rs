@@ -72,8 +72,8 @@ impl<R> Doubt<R> {
     }
 
     /// Forgets what was kept in a session that is lost: whoever has the queue now gets that delivery, as redelivered.
-    pub(crate) fn forget_lost(&mut self, is_held: impl Fn(&R) -> bool) {
-        if self.kept.as_ref().is_some_and(|kept| !is_held(kept)) {
+    pub(crate) fn forget_lost(&mut self, is_lost: impl Fn(&R) -> bool) {
+        if self.kept.as_ref().is_some_and(is_lost) {
             *self = Self::default();
         }
     }
@@ -151,10 +151,10 @@ mod tests {
         let (mut doubt, now) = (Doubt::<u32>::default(), Instant::now());
         // A is unclear, the session is lost, and another owner settles A; later B is unclear here, and then settled.
         assert!(conclude(&mut doubt, &[(judged("A", WINDOW), 1)], now).is_empty());
-        doubt.forget_lost(|receipt| *receipt > 1);
+        doubt.forget_lost(|receipt| *receipt <= 1);
         assert!(!doubt.is_left());
         assert!(conclude(&mut doubt, &[(judged("B", WINDOW), 2)], now).is_empty());
-        doubt.forget_lost(|receipt| *receipt > 1);
+        doubt.forget_lost(|receipt| *receipt <= 1);
         assert!(doubt.is_left());
         assert_eq!(conclude(&mut doubt, &[(done("B"), 3)], now), [3, 2]);
     }

@@ -24,6 +24,15 @@ struct Held {
     delivery: Delivery,
 }
 
+impl Held {
+    /// The stage hears of it at once, since a batch beside it may hold another copy, and the queue may be passed on before
+    /// its turn.
+    fn new(lane: &Lane, delivery: Delivery) -> Self {
+        lane.stage.met(&delivery.work, delivery.redelivered, &delivery.receipt.lease());
+        Held { since: Instant::now(), delivery }
+    }
+}
+
 /// A lane and what it has in hand.
 struct Driver {
     lane: Arc<Lane>,
@@ -80,7 +89,7 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
             Some(()) = driver.running.next(), if !driver.running.is_empty() => {}
             Some(()) = driver.aside.next(), if !driver.aside.is_empty() => {}
             () = lane.pace.turn(), if matches!(mode, Mode::Paused) => {}
-            arrived = arrive(&mut driver.inbox, &mut driver.held, mode, driver.wait) => match arrived {
+            arrived = arrive(&lane, &mut driver.inbox, &mut driver.held, mode, driver.wait) => match arrived {
                 Arrived::Batch => driver.begin(),
                 Arrived::Stale(old) => driver.hand_on(old),
                 Arrived::Closed => break,
@@ -93,42 +102,50 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
 }
 
 /// Takes what arrives. Cancelling it loses nothing: a delivery is held before the next await.
-async fn arrive(inbox: &mut Inbox, held: &mut Vec<Held>, mode: Mode, wait: Duration) -> Arrived {
+async fn arrive(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>, mode: Mode, wait: Duration) -> Arrived {
     match mode {
         Mode::Full => std::future::pending().await,
-        Mode::Paused => Arrived::Stale(stale(inbox, held).await),
-        Mode::Open { rows } => gather(inbox, held, rows, wait).await,
+        Mode::Paused => Arrived::Stale(stale(lane, inbox, held).await),
+        Mode::Open { rows } => gather(lane, inbox, held, rows, wait).await,
     }
 }
 
+/// Takes what is here already, at most so many.
+fn take_in(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>, limit: usize) {
+    let mut ready = Vec::new();
+    inbox.take_ready(limit, &mut ready);
+    held.extend(ready.into_iter().map(|delivery| Held::new(lane, delivery)));
+}
+
 /// The next batch: what is held first, then what arrives within the wait.
-async fn gather(inbox: &mut Inbox, held: &mut Vec<Held>, rows: usize, wait: Duration) -> Arrived {
+async fn gather(
+    lane: &Lane,
+    inbox: &mut Inbox,
+    held: &mut Vec<Held>,
+    rows: usize,
+    wait: Duration,
+) -> Arrived {
     if held.is_empty() {
         let Some(delivery) = inbox.recv().await else { return Arrived::Closed };
-        held.push(Held { since: Instant::now(), delivery });
+        held.push(Held::new(lane, delivery));
     }
     let deadline = held.first().map_or_else(Instant::now, |h| h.since) + wait;
     loop {
-        let mut ready = Vec::new();
-        inbox.take_ready(rows.saturating_sub(held.len()), &mut ready);
-        let since = Instant::now();
-        held.extend(ready.into_iter().map(|delivery| Held { since, delivery }));
-        if held.len() >= rows || since >= deadline {
+        take_in(lane, inbox, held, rows.saturating_sub(held.len()));
+        if held.len() >= rows || Instant::now() >= deadline {
             return Arrived::Batch;
         }
         match tokio::time::timeout_at(deadline.into(), inbox.recv()).await {
-            Ok(Some(delivery)) => held.push(Held { since: Instant::now(), delivery }),
+            Ok(Some(delivery)) => held.push(Held::new(lane, delivery)),
             Ok(None) | Err(_) => return Arrived::Batch,
         }
     }
 }
 
 /// Holds what arrives during a pause; returns what has been held for too long.
-async fn stale(inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Delivery> {
-    let mut ready = Vec::new();
-    inbox.take_ready(usize::MAX, &mut ready);
+async fn stale(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Delivery> {
+    take_in(lane, inbox, held, usize::MAX);
     let now = Instant::now();
-    held.extend(ready.into_iter().map(|delivery| Held { since: now, delivery }));
     let old = held.iter().take_while(|h| now.saturating_duration_since(h.since) > HELD_MAX).count();
     if old == 0 {
         // Whoever waits looks again after a while.
@@ -147,7 +164,7 @@ impl Driver {
     /// Begins a batch of what is held, unless another queue of the scheme has begun the one probe meanwhile.
     fn begin(&mut self) {
         // What a lost session delivered has been handed out again; the rest is of one session.
-        self.held.retain(|h| h.delivery.receipt.lease().is_held());
+        self.held.retain(|h| !h.delivery.receipt.lease().is_lost());
         if self.held.is_empty() {
             return;
         }
@@ -169,18 +186,24 @@ impl Driver {
         while running.next().await.is_some() {}
     }
 
+    /// Whether a write may still take effect that a successor would not know of, by all that has arrived.
+    fn leaves_doubt(&mut self) -> bool {
+        take_in(&self.lane, &mut self.inbox, &mut self.held, usize::MAX);
+        self.lane.leaves_doubt()
+    }
+
     /// Leaves the queue to another worker, and waits behind it for the next turn. Nothing of ours may be running then,
     /// nor may a write without an answer be left, because the broker lets the other one in at once, and neither it nor
     /// the messages that it gets would know.
     async fn step_back(&mut self) {
         let lane = Arc::clone(&self.lane);
         // Asked again later, it may have settled.
-        let left = lane.leaves_doubt();
+        let left = self.leaves_doubt();
         if !left {
             Self::finish(&mut self.running).await;
             Self::finish(&mut self.aside).await;
         }
-        if !left && !lane.leaves_doubt() {
+        if !left && !self.leaves_doubt() {
             self.inbox.leave().await;
             let rest = self.take_rest();
             lane.hand_back(rest).await;
@@ -206,7 +229,7 @@ impl Driver {
             tokio::join!(self.inbox.leave(), Self::finish(&mut self.running), Self::finish(&mut self.aside));
         } else {
             tokio::join!(Self::finish(&mut self.running), Self::finish(&mut self.aside));
-            if lane.leaves_doubt() {
+            if self.leaves_doubt() {
                 info!(
                     scheme = lane.route.scheme,
                     "a write may still take effect; what is in hand goes to the next loader with that warning"

@@ -57,12 +57,32 @@ impl Lane {
     /// more is acknowledged.
     pub(crate) fn leaves_doubt(&self) -> bool {
         let mut doubt = self.doubt();
-        doubt.forget_lost(|receipt| receipt.lease().is_held());
+        doubt.forget_lost(|receipt| receipt.lease().is_lost());
         let settled = doubt.expire(Instant::now());
-        let left = doubt.is_left();
+        let left = doubt.is_left() || !self.stage.wary_for().is_zero();
         drop(doubt);
         Receipt::acknowledge(settled.into_iter().collect());
         left
+    }
+
+    /// Acknowledges what is settled, or hands it on under another delivery, but for the one that is kept for a write that
+    /// may still take effect.
+    fn acknowledge<'a>(&self, settled: impl Iterator<Item = (&'a Work, bool, Receipt)>) {
+        let keeps = self.has_one_owner();
+        #[cfg(kingpost_bugs)]
+        let keeps = keeps && !kingpost_settings::bug("forgets-doubt");
+        if !keeps {
+            return Receipt::acknowledge(settled.map(|(_, _, receipt)| receipt).collect());
+        }
+        let mut doubt = self.doubt();
+        doubt.forget_lost(|receipt| receipt.lease().is_lost());
+        let judged = settled.map(|(work, done, receipt)| {
+            let number = work.key.number.as_str();
+            (Judged { number, done, in_flight_for: self.stage.in_flight_for(work) }, receipt)
+        });
+        let due = doubt.conclude(judged, self.stage.wary_for(), Instant::now());
+        drop(doubt);
+        Receipt::acknowledge(due);
     }
 
     /// Whether somebody may be writing what a delivery that was not begun asks for.
@@ -75,17 +95,18 @@ impl Lane {
     pub(crate) async fn hand_on(&self, delivery: Delivery) {
         let tier = Tier::at_least(Duration::from_secs(60));
         let destination = Destination::Wait(tier, self.route.clone());
-        let suspect = self.is_suspect(&delivery);
-        let work = careful(delivery.work, suspect);
+        let work = careful(delivery.work.clone(), self.is_suspect(&delivery));
         if self.outbound.publish(vec![Posting { destination, work }]).await.is_ok() {
-            Receipt::acknowledge(vec![delivery.receipt]);
+            self.acknowledge(std::iter::once((&delivery.work, false, delivery.receipt)));
         }
     }
 
     /// Gives back what was not begun: a fresh copy each, since a returned delivery would carry a mark that makes the
-    /// next owner wait for a write that never was.
+    /// next owner wait for a write that never was. One that carries the mark already is returned, to its place in front.
     pub(crate) async fn hand_back(&self, deliveries: Vec<Delivery>) {
-        let deliveries: Vec<_> = deliveries.into_iter().filter(|d| d.receipt.lease().is_held()).collect();
+        let is_fresh = |d: &Delivery| !d.redelivered && !d.receipt.lease().is_lost();
+        let (deliveries, marked): (Vec<_>, Vec<_>) = deliveries.into_iter().partition(is_fresh);
+        drop(marked);
         if deliveries.is_empty() {
             return;
         }
@@ -150,8 +171,8 @@ impl Lane {
         let outbox = self.outbox(delivery.receipt.lease());
         tell(&outbox, &item, &posting, &verdict);
         outbox.post(posting);
-        if outbox.flush().await.is_ok() && delivery.receipt.lease().is_held() {
-            Receipt::acknowledge(vec![delivery.receipt]);
+        if outbox.flush().await.is_ok() && !delivery.receipt.lease().is_lost() {
+            self.acknowledge(std::iter::once((&item.work, false, delivery.receipt)));
         }
     }
 
@@ -161,8 +182,12 @@ impl Lane {
             return verdicts;
         }
         outbox.clear();
-        // The broken attempt may have acted on any of them.
-        batch.items.iter_mut().for_each(|item| item.redelivered = true);
+        // The broken attempt may have acted on any of them. Told at once, before anybody waits: a batch beside this one may
+        // hold another copy.
+        for item in &mut batch.items {
+            item.redelivered = true;
+            self.stage.met(&item.work, true, &batch.lease);
+        }
         if let [item] = batch.items.as_slice() {
             return vec![decide(crashed(), item.work.attempt)];
         }
@@ -229,25 +254,13 @@ impl Lane {
             Receipt::acknowledge(receipts);
             return outbox.flush().await.is_ok();
         }
-        if outbox.flush().await.is_err() || !batch.lease.is_held() {
+        if outbox.flush().await.is_err() || batch.lease.is_lost() {
             return false;
         }
-        let keeps = self.has_one_owner();
-        #[cfg(kingpost_bugs)]
-        let keeps = keeps && !kingpost_settings::bug("forgets-doubt");
-        let due = if keeps {
-            let mut doubt = self.doubt();
-            doubt.forget_lost(|receipt| receipt.lease().is_held());
-            let judged = batch.items.iter().zip(verdicts).map(|(item, verdict)| Judged {
-                number: &item.work.key.number,
-                done: matches!(verdict, Verdict::Done),
-                in_flight_for: self.stage.in_flight_for(&item.work),
-            });
-            doubt.conclude(judged.zip(receipts), self.stage.wary_for(), Instant::now())
-        } else {
-            receipts
-        };
-        Receipt::acknowledge(due);
+        let settled = batch.items.iter().zip(verdicts).zip(receipts);
+        self.acknowledge(
+            settled.map(|((item, verdict), receipt)| (&item.work, matches!(verdict, Verdict::Done), receipt)),
+        );
         true
     }
 
@@ -262,9 +275,9 @@ impl Lane {
         let now = now_ms();
         let record = FailureRecord::of(failure, work, now, &self.worker);
         let mut next = work.after_failure(record, counted);
-        // The copy doesn't carry the mark of a redelivery, whose write may have begun long after the last unclear one.
-        let unclear = failure.kind == FailureKind::Unclear;
-        if item.redelivered || (unclear && (failure.in_flight || next.unclear_since_ms.is_none())) {
+        // The copy doesn't carry the mark of a redelivery, whose write may have begun long after the last unclear one. One
+        // that only waits for somebody else's write has none of its own, and must not make others wait for it in turn.
+        if item.redelivered || failure.in_flight {
             next.unclear_since_ms = Some(now);
         }
         let destination = match verdict {

@@ -53,7 +53,7 @@ impl Outbox for BatchOutbox {
                 return Ok(());
             }
             // What was delivered over a lost connection belongs to another worker by now; it will do the same.
-            if !self.lease.is_held() {
+            if self.lease.is_lost() {
                 return Err(Abandoned);
             }
             self.outbound.publish(postings).await

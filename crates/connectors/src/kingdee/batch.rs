@@ -72,7 +72,7 @@ impl Parts {
 
     /// Learns from a document that was tried.
     fn learn(&mut self, failure: &Failure) {
-        let hangs = failure.in_flight && failure.code.as_deref() == Some(TIMED_OUT);
+        let hangs = failure.code.as_deref() == Some(TIMED_OUT);
         if self.ended.is_none() && (hangs || failure.kind.is_outage()) {
             let kind = if hangs { FailureKind::Unavailable } else { failure.kind };
             let mut next = Failure::new(kind, format!("not tried after another document: {}", failure.text));

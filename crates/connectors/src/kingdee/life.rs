@@ -32,7 +32,7 @@
 //! after it was there or was refused. What a later try begins with is the loader's to say, by the [`Standing`].
 
 use kingpost_kingdee::{DocumentStatus, classify::Doubt};
-use kingpost_model::{Failure, FailureKind, Loaded, LoadedHow, Standing};
+use kingpost_model::{Failure, FailureKind, Fault, Loaded, LoadedHow, Standing};
 
 use crate::DUPLICATE;
 
@@ -279,6 +279,7 @@ impl Life {
                 if failure.kind == FailureKind::Unclear {
                     failure.kind = FailureKind::Transient;
                 }
+                failure.in_flight = false;
                 State::Failed(failure)
             }
             (_, Event::Failed(failure)) => State::Failed(failure),
@@ -409,12 +410,11 @@ fn at(status: &DocumentStatus, there: There) -> State {
     }
 }
 
-/// What a loader that lost its connection reports; it is never carried out, since its deliveries are lost as well.
+/// What a loader reports whose broker is silent. It is carried out only if the connection turns out to be alive; where it is
+/// lost, its deliveries are lost as well.
 pub(super) fn lease_lost() -> Failure {
-    Failure::new(
-        FailureKind::Transient,
-        "this loader lost its connection to the broker and posts nothing more",
-    )
+    let text = "this loader has not heard of the broker for too long, or lost its connection, and posts nothing more";
+    Failure::new(FailureKind::Unavailable, text).by(Fault::Broker)
 }
 
 /// More than one document of one number: what must never happen. Nothing is written until a person has decided.
@@ -553,14 +553,11 @@ mod tests {
     #[test]
     fn nothing_moves_what_has_failed_or_was_not_asked() {
         let lost = || Event::LeaseLost;
-        assert_eq!(after_absent([lost()]), "transient");
+        assert_eq!(after_absent([lost()]), "unavailable");
         let saved = || Event::SaveAnswered(SaveSaid::Yes("1".into()));
-        assert_eq!(after_absent([lost(), saved(), looked_up(&[seen("C")])]), "transient");
+        assert_eq!(after_absent([lost(), saved(), looked_up(&[seen("C")])]), "unavailable");
         assert_eq!(after_absent([saved(), saved()]), "internal in flight", "never saved twice");
         assert_eq!(after(Standing::Verify, [saved()]), "internal in flight");
-        assert_eq!(
-            after_absent([saved(), Event::Failed(failed(FailureKind::Unclear))]),
-            "transient in flight"
-        );
+        assert_eq!(after_absent([saved(), Event::Failed(failed(FailureKind::Unclear))]), "transient");
     }
 }

@@ -242,6 +242,8 @@ struct Owner {
     stage: Arc<LoadStage>,
     lost: Arc<AtomicBool>,
     since_ms: u64,
+    /// Delivered and not begun.
+    held: Vec<Item>,
     tasks: Vec<(Task, Vec<Item>)>,
     /// A delivery that is kept unsettled while a save of one of these numbers may still take effect, and until when.
     kept: Option<Item>,
@@ -259,6 +261,8 @@ struct World {
     messages: usize,
     /// Numbers have more than one message.
     copies: bool,
+    /// Nothing is begun.
+    paused: bool,
     /// The harness keeps a delivery for a save without an answer. Where no number has a second message, what the retried
     /// one says of itself has to be enough.
     keeps: bool,
@@ -275,11 +279,12 @@ fn stage(kingdee: &Arc<Kingdee>) -> Arc<LoadStage> {
     })
 }
 
-fn owner(stage: Arc<LoadStage>) -> Owner {
+fn owner_of(stage: Arc<LoadStage>) -> Owner {
     Owner {
         stage,
         lost: Arc::default(),
         since_ms: now_ms(),
+        held: Vec::new(),
         tasks: Vec::new(),
         kept: None,
         doubted: BTreeMap::new(),
@@ -292,7 +297,7 @@ impl World {
         let dice = Dice(script.into_iter());
         let books = Books { dice, unique, documents: BTreeMap::new(), running: Vec::new() };
         let kingdee = Arc::new(Kingdee(Mutex::new(books)));
-        let mut owner = owner(stage(&kingdee));
+        let mut owner = owner_of(stage(&kingdee));
         owner.since_ms = 0;
         let mut world = World {
             kingdee,
@@ -303,6 +308,7 @@ impl World {
             ended: Vec::new(),
             messages: 0,
             copies,
+            paused: false,
             keeps: copies || keeps,
         };
         (0..numbers).for_each(|n| world.publish(n));
@@ -337,10 +343,21 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        while self.owner.tasks.len() < CONCURRENCY && !self.queue.is_empty() {
-            let items: Vec<Item> = self.queue.drain(..ROWS.min(self.queue.len())).collect();
-            let age = Duration::from_millis(now_ms() - self.owner.since_ms);
-            let lease = Lease::new(Arc::clone(&self.owner.lost), age);
+        let owner = &mut self.owner;
+        let age = Duration::from_millis(now_ms() - owner.since_ms);
+        let lease = Lease::new(Arc::clone(&owner.lost), age);
+        let room = (ROWS * (CONCURRENCY + 1)).saturating_sub(owner.held.len()).min(self.queue.len());
+        for item in self.queue.drain(..room) {
+            owner.stage.met(&item.work, item.redelivered, &lease);
+            owner.held.push(item);
+        }
+        // A pause of the scheme: what is delivered stays in hand.
+        if self.paused {
+            return;
+        }
+        while self.owner.tasks.len() < CONCURRENCY && !self.owner.held.is_empty() {
+            let rows = ROWS.min(self.owner.held.len());
+            let (items, lease): (Vec<Item>, _) = (self.owner.held.drain(..rows).collect(), lease.clone());
             let (stage, batch) = (Arc::clone(&self.owner.stage), Batch { items: items.clone(), lease });
             let task: Task = Box::pin(async move { stage.process(&batch, &Deaf).await });
             self.owner.tasks.push((task, items));
@@ -382,8 +399,7 @@ impl World {
         let wall_ms = moment().wall_ms;
         let mut next =
             item.work.after_failure(FailureRecord::of(&failure, &item.work, wall_ms, "simulated"), counted);
-        let unclear = failure.kind == FailureKind::Unclear;
-        if item.redelivered || (unclear && (failure.in_flight || next.unclear_since_ms.is_none())) {
+        if item.redelivered || failure.in_flight {
             next.unclear_since_ms = Some(wall_ms);
         }
         let delay = u64::try_from(Tier::at_least(after).delay.as_millis()).unwrap();
@@ -421,9 +437,9 @@ impl World {
     fn break_off(&mut self, how: usize) {
         self.release();
         let next = if how == 1 { Arc::clone(&self.owner.stage) } else { stage(&self.kingdee) };
-        let mut former = std::mem::replace(&mut self.owner, owner(next));
+        let mut former = std::mem::replace(&mut self.owner, owner_of(next));
         former.lost.store(true, Ordering::Release);
-        let given = former.tasks.iter().flat_map(|(_, items)| items);
+        let given = former.tasks.iter().flat_map(|(_, items)| items).chain(&former.held);
         let unsettled: Vec<Item> = former.kept.iter().chain(given).cloned().collect();
         for item in unsettled.into_iter().rev() {
             self.queue.push_front(Item { redelivered: true, ..item });
@@ -434,8 +450,32 @@ impl World {
         self.former.push(former);
     }
 
+    /// The owner leaves the queue to another one, if nothing of it runs and it knows of no write that may be running.
+    fn step_back(&mut self) {
+        self.release();
+        let owner = &self.owner;
+        let doubts = owner.kept.is_some() || !owner.stage.wary_for().is_zero();
+        if !owner.tasks.is_empty() || (self.keeps && doubts) {
+            return;
+        }
+        let next = stage(&self.kingdee);
+        let former = std::mem::replace(&mut self.owner, owner_of(next));
+        for item in former.held.into_iter().rev() {
+            if item.redelivered {
+                self.queue.push_front(item);
+                continue;
+            }
+            let mut work = item.work;
+            if !former.stage.in_flight_for(&work).is_zero() || !former.stage.wary_for().is_zero() {
+                work.unclear_since_ms = Some(moment().wall_ms);
+            }
+            self.queue.push_back(Item { work, redelivered: false });
+        }
+    }
+
     fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.waiting.is_empty() && self.owner.tasks.is_empty()
+        let at_rest = self.owner.tasks.is_empty() && self.owner.held.is_empty();
+        self.queue.is_empty() && self.waiting.is_empty() && at_rest
     }
 
     /// Until everything has ended; `events` are what happens to the owners, and copies that are published.
@@ -447,7 +487,9 @@ impl World {
             }
             self.pass();
             let n = usize::from(events.next().copied().unwrap_or_default());
+            self.paused = n % 5 == 4;
             match n % 12 {
+                3 | 4 => self.step_back(),
                 how @ 7..=9 => self.break_off(how - 7),
                 10 | 11 if self.copies => self.publish(n / 12 % numbers),
                 // A fresh copy at the worst moment: as the first thing that a new owner is given.
@@ -456,6 +498,14 @@ impl World {
                         self.kingdee.0.lock().unwrap().running.first().map(|(_, number)| number.clone());
                     let number = running.and_then(|number| number.strip_prefix("RK")?.parse().ok());
                     self.break_off(n / 12 % 3);
+                    if n / 36 % 2 == 1 {
+                        // Given what its predecessor left, it passes the queue on before it begins any of it.
+                        self.paused = true;
+                        self.deliver();
+                        self.paused = false;
+                        self.publish(number.unwrap_or_default());
+                        self.step_back();
+                    }
                     self.publish(number.unwrap_or_default());
                 }
                 _ => {}
