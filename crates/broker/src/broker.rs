@@ -144,12 +144,12 @@ impl Broker {
         self.ended.clone()
     }
 
-    /// Load queues of these schemes that hold messages and that nobody consumes with today's number of shards, each
-    /// with its count.
+    /// Load queues of these schemes that belong to another number of shards and hold messages, or are still consumed by
+    /// a loader of before, which may have some in hand.
     ///
     /// # Errors
     /// [`ConnectError`] when the broker can't be asked.
-    pub async fn stranded(&self) -> Result<Vec<(String, u32)>, ConnectError> {
+    pub async fn stranded(&self) -> Result<Vec<(String, crate::QueueDepth)>, ConnectError> {
         let inspector = self.inspector().await?;
         let mut stranded = Vec::new();
         for SchemeQueues { scheme, shards } in &self.setup.topology.schemes {
@@ -158,9 +158,12 @@ impl Broker {
             let sharded =
                 (0..SHARDS_EVER).map(|n| Route { shard: Some(n), ..Route::new(StageName::Load, scheme) });
             for route in unsharded.chain(sharded).filter(|route| !used.contains(route)) {
-                if let Some(depth) = inspector.depth(&route.queue()).await?.filter(|depth| depth.ready > 0) {
-                    stranded.push((route.queue(), depth.ready));
-                }
+                let depth = inspector.depth(&route.queue()).await?;
+                stranded.extend(
+                    depth
+                        .filter(|depth| depth.ready + depth.consumers > 0)
+                        .map(|depth| (route.queue(), depth)),
+                );
             }
         }
         inspector.close().await;

@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::{
     connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
     lane::{Epoch, Inbox, Lane, LaneEnd, Reins, reins},
+    pulse::{self, Answered},
     roll::{self, Counts},
     setup::Setup,
 };
@@ -134,9 +135,11 @@ pub(crate) fn start(
 struct Session {
     connection: Arc<Connection>,
     lost: Arc<AtomicBool>,
+    answered: Arc<Answered>,
     lanes: JoinSet<LaneEnd>,
     /// Those that have ended, with their consumers.
     ended: Vec<LaneEnd>,
+    /// Counts loaders and feels the pulse.
     counting: JoinSet<()>,
 }
 
@@ -152,6 +155,7 @@ impl Supervisor {
             match opened {
                 Ok(connection) => {
                     let mut session = Session {
+                        answered: Arc::new(Answered::now(connection.configuration().heartbeat())),
                         connection: Arc::new(connection),
                         lost: Arc::default(),
                         lanes: JoinSet::new(),
@@ -250,12 +254,13 @@ impl Supervisor {
 
     async fn prepare(&self, session: &mut Session) -> Result<(), ConnectError> {
         let connection = &session.connection;
+        session.counting.spawn(pulse::feel(Arc::clone(connection), Arc::clone(&session.answered)));
         self.setup.ensure(connection).await?;
         for lane in &self.lanes {
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let qos = channel.basic_qos(lane.prefetch, BasicQosOptions::default()).await;
             qos.map_err(|e| ConnectError::of(&e))?;
-            let epoch = Epoch::new(self.epoch, &session.lost);
+            let epoch = Epoch::new(self.epoch, &session.lost, &session.answered);
             let running = Arc::clone(lane).start(channel, epoch, self.close.clone()).await?;
             session.lanes.spawn(running.run());
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use kingpost_model::{Lease, Route, Work};
+use kingpost_model::{Lease, Pulse, Route, Work};
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions},
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::{ConnectError, Observer},
+    pulse::Answered,
     tags::{Mark, Tags},
     topology::short,
     wire,
@@ -35,12 +36,14 @@ const STRAGGLER_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Epoch {
     number: u64,
     lost: Arc<AtomicBool>,
+    answered: Arc<Answered>,
     first_delivery: std::sync::OnceLock<Instant>,
 }
 
 impl Epoch {
-    pub(crate) fn new(number: u64, lost: &Arc<AtomicBool>) -> Arc<Self> {
-        Arc::new(Epoch { number, lost: Arc::clone(lost), first_delivery: std::sync::OnceLock::new() })
+    pub(crate) fn new(number: u64, lost: &Arc<AtomicBool>, answered: &Arc<Answered>) -> Arc<Self> {
+        let (lost, answered) = (Arc::clone(lost), Arc::clone(answered));
+        Arc::new(Epoch { number, lost, answered, first_delivery: std::sync::OnceLock::new() })
     }
 }
 
@@ -80,7 +83,8 @@ impl Receipt {
     /// The right to act on the message.
     pub fn lease(&self) -> Lease {
         let age = self.epoch.first_delivery.get().map_or(Duration::ZERO, Instant::elapsed);
-        Lease::new(Arc::clone(&self.epoch.lost), age)
+        let answered = Arc::clone(&self.epoch.answered) as Arc<dyn Pulse>;
+        Lease::new(Arc::clone(&self.epoch.lost), age).with_pulse(answered)
     }
 
     /// Acknowledges deliveries of one inbox: whatever they led to is confirmed.
@@ -341,7 +345,7 @@ impl Running {
             self.lane.shut();
             return Ok(());
         }
-        self.epoch = Epoch::new(self.epoch.number, &self.epoch.lost);
+        self.epoch = Epoch::new(self.epoch.number, &self.epoch.lost, &self.epoch.answered);
         let queue = short(&self.lane.route.queue())?;
         let options = BasicConsumeOptions::default();
         let consume = self.channel.basic_consume(queue, "".into(), options, FieldTable::default());

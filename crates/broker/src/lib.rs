@@ -12,6 +12,7 @@ mod leader;
 mod letter;
 mod lossless;
 mod publisher;
+mod pulse;
 mod replies;
 mod roll;
 mod setup;

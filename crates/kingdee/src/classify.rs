@@ -66,8 +66,29 @@ pub fn per_document_with(
 ) -> Vec<DocumentOutcome> {
     let sent: Vec<Sent<'_>> = numbers.iter().map(|number| Sent { number, id: "" }).collect();
     let errors = errors_per_document(&sent, answer);
+    let hangs = broken_off(catalogue, answer, &errors);
     let each = errors.into_iter().enumerate();
-    each.map(|(at, errors)| outcome(catalogue, sent[at], at, answer, errors)).collect()
+    each.map(|(at, errors)| match outcome(catalogue, sent[at], at, answer, errors) {
+        DocumentOutcome::Verify { why: Doubt::NotMentioned, .. } if !hangs.is_empty() => {
+            DocumentOutcome::Verify { why: Doubt::Unclear, errors: hangs.clone() }
+        }
+        outcome => outcome,
+    })
+    .collect()
+}
+
+/// The errors of nobody whose text speaks of a call that was broken off, such as a time-out inside the server: then no
+/// document that the answer doesn't mention is known to be unwritten, and none may be sent again at once.
+fn broken_off(
+    catalogue: &Catalogue,
+    answer: &SaveAnswer,
+    per_document: &[Vec<FieldError>],
+) -> Vec<FieldError> {
+    let of_nobody =
+        answer.errors.iter().filter(|error| !per_document.iter().flatten().any(|own| own == *error));
+    let is_open =
+        |error: &&FieldError| catalogue.by_text(&error.message).is_some_and(|r| r.class == Class::Unclear);
+    of_nobody.filter(is_open).cloned().collect()
 }
 
 fn outcome(

@@ -142,6 +142,9 @@ impl LoadStage {
             let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
             error!(record.key = key, scheme, "the target has a document twice, its key is stopped: {text}");
         }
+        if failure.saved {
+            self.unproven.posted(&work.key.number, self.settle, self.unproven.now());
+        }
         if failure.in_flight {
             self.unproven.unclear(&work.key.number, self.settle, self.unproven.now());
         }

@@ -194,6 +194,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// A write was sent by this very try and may still take effect.
     pub in_flight: bool,
+    /// This very try has saved the document, and failed at a later step: a look-up may not show it at once.
+    pub saved: bool,
 }
 
 impl Failure {
@@ -207,6 +209,7 @@ impl Failure {
             problems: Vec::new(),
             retry_after: None,
             in_flight: false,
+            saved: false,
         }
     }
 

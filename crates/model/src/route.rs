@@ -60,9 +60,10 @@ impl Route {
         Route { stage, scheme: scheme.into(), shard: None }
     }
 
-    /// The load queue for a write key: `load.<scheme>`, or `load.<scheme>.<n>` where there are shards.
-    pub fn load(scheme: impl Into<String>, write_key: &str, shards: u32) -> Self {
-        let shard = (shards > 1).then(|| shard_of(write_key, shards));
+    /// The load queue of a document: `load.<scheme>`, or `load.<scheme>.<n>` where there are shards. By its number, which is
+    /// what must not be posted twice: its write key may change from one version to the next, and with it the owner would.
+    pub fn load(scheme: impl Into<String>, number: &str, shards: u32) -> Self {
+        let shard = (shards > 1).then(|| shard_of(number, shards));
         Route { stage: StageName::Load, scheme: scheme.into(), shard }
     }
 

@@ -9,6 +9,10 @@ use crate::problem::shape;
 use crate::secret::SecretSource;
 use crate::{Problem, SecretString, Setting};
 
+/// A header can't be split over frames, and a broker closes the connection that brings a larger one; the message would be
+/// published again and again.
+const FRAME_BYTES_MIN: u32 = 32_768;
+
 /// What lapin's URI understands after the question mark; it ignores everything else.
 const PARAMETERS: [&str; 5] =
     ["frame_max", "channel_max", "heartbeat", "connection_timeout", "auth_mechanism"];
@@ -107,8 +111,14 @@ fn check(url: &str) -> Result<(), &'static str> {
             return Err("it has a parameter that would be ignored; known are frame_max, channel_max, \
                         heartbeat, connection_timeout and auth_mechanism");
         }
-        if name != "auth_mechanism" && value.parse::<u32>().is_err() {
+        let number = value.parse::<u32>();
+        if name != "auth_mechanism" && number.is_err() {
             return Err("a parameter after the question mark isn't a whole number");
+        }
+        if name == "frame_max" && number.is_ok_and(|bytes| bytes != 0 && bytes < FRAME_BYTES_MIN) {
+            return Err(
+                "frame_max is below 32768: a header with two failure records fits into no frame then",
+            );
         }
     }
     Ok(())

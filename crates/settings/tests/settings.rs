@@ -227,6 +227,7 @@ fn an_amqp_url_is_checked_for_what_the_client_would_misread() {
         ("amqp://rabbitmq.example/orders#1", "must be written as %23"),
         ("amqp://rabbitmq.example/orders?hartbeat=10", "would be ignored"),
         ("amqp://rabbitmq.example/orders?heartbeat=ten", "isn't a whole number"),
+        ("amqp://rabbitmq.example/orders?frame_max=16384", "below 32768"),
     ] {
         let text = complaint(url).unwrap_or_else(|| panic!("{url} is taken"));
         assert!(text.contains(why), "{url}: {text}");
@@ -234,7 +235,7 @@ fn an_amqp_url_is_checked_for_what_the_client_would_misread() {
     }
     for url in [
         "amqps://demo:p%40ss@rabbitmq.example/orders",
-        "amqp://rabbitmq:5672/%2f?heartbeat=10&frame_max=16384",
+        "amqp://rabbitmq:5672/%2f?heartbeat=10&frame_max=65536",
         "  amqp://demo@10.0.0.7/orders\n",
     ] {
         assert_eq!(complaint(url), None, "{url}");

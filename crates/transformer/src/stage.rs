@@ -51,7 +51,7 @@ impl TransformStage {
             return Err(Failure::new(FailureKind::Unmappable, text));
         };
         let write_key = outputs.next().flatten();
-        let route = Route::load(&*self.scheme, write_key.as_deref().unwrap_or(&number), self.shards);
+        let route = Route::load(&*self.scheme, &number, self.shards);
         let source_number = (work.key.number != number).then(|| work.key.number.clone());
         let key = RecordKey::new(&*self.document, number);
         let mut next = Work::new(work.id.clone(), StageName::Load, &*self.scheme, key, model);
@@ -125,7 +125,35 @@ fn without_values(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use kingpost_model::{StageName, WorkId};
+
     use super::*;
+
+    /// The purchase order of an order may be filled in later: both versions have one owner all the same.
+    #[test]
+    fn versions_of_one_document_go_to_one_shard_whatever_their_purchase_order() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemes");
+        let schemes = kingpost_scheme::load_dir(&root).unwrap();
+        let mapping = Arc::clone(&schemes[0].mapping);
+        let stage = TransformStage::new("s", "STK_InStock", 8, mapping);
+        let order =
+            std::fs::read_to_string(root.join("purchase-stockin/cases/price-before-tax/input.json")).unwrap();
+        assert!(order.contains("CG2404210003"));
+        let mut shards = std::collections::BTreeSet::new();
+        for purchase_no in ["CG1", "CG2", "CG3", "CG4", "CG5"] {
+            let key = RecordKey::new("order", "RK1");
+            let body = order.replace("CG2404210003", purchase_no);
+            let work = Work::new(WorkId::new("1"), StageName::Transform, "s", key, body);
+            let item = Item { work, redelivered: false };
+            let mut scratch = stage.scratch.lock().unwrap();
+            let (route, work) = stage.transform(&item, &mut scratch).unwrap().unwrap();
+            assert_eq!(work.write_key.as_deref(), Some(purchase_no));
+            shards.insert(route.shard);
+        }
+        assert_eq!(shards.len(), 1, "{shards:?}");
+    }
 
     #[test]
     fn a_message_in_a_header_quotes_nothing_of_the_document() {

@@ -189,11 +189,16 @@ async fn stranded(plan: &Plan, broker: &Broker) -> Option<String> {
     match broker.stranded().await {
         Ok(queues) if queues.is_empty() => None,
         Ok(queues) => {
-            let list: Vec<String> =
-                queues.iter().map(|(queue, count)| format!("{queue} ({count})")).collect();
+            let list: Vec<String> = queues
+                .iter()
+                .map(|(queue, depth)| match depth.consumers {
+                    0 => format!("{queue} ({})", depth.ready),
+                    _ => format!("{queue} ({}, and a loader consumes it)", depth.ready),
+                })
+                .collect();
             Some(format!(
                 "messages lie in queues of another number of shards: {}; set `shards` of the scheme back, let the \
-                 loaders drain them, then change it",
+                 loaders drain them, stop those, then change it",
                 list.join(", ")
             ))
         }

@@ -52,6 +52,26 @@ async fn a_frozen_broker_is_noticed_within_two_heartbeats_and_work_goes_on_after
 }
 
 #[tokio::test]
+async fn a_lease_is_not_held_while_the_broker_is_silent_though_its_connection_still_stands() -> Result<()> {
+    let node = shared_broker().await?;
+    let direct = node.vhost("broker-pulse").await?;
+    let proxy = Proxy::start(format!("127.0.0.1:{}", node.amqp_port())).await?;
+    let url = format!("amqp://guest:guest@{}/{}?heartbeat=6", proxy.address(), vhost(&direct)?);
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let (subscription, mut inboxes) = broker.subscribe(lane(StageName::Load, 10));
+    publish(&broker, StageName::Load, 0..1).await?;
+    let lease = receive(&mut inboxes[0]).await?.receipt.lease();
+    proxy.stall(Way::ToClient);
+    wait_until(SOON, "the lease not to be held", async || !lease.is_held()).await?;
+    ensure!(!lease.is_lost(), "the connection was given up first: nothing is shown");
+    proxy.heal();
+    wait_until(SOON, "the lease to be held again", async || lease.is_held()).await?;
+    subscription.close(SOON).await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_connection_has_a_heartbeat_of_ten_seconds() -> Result<()> {
     // The server would ask for a minute, and death would be noticed after two.
     let node = shared_broker().await?;

@@ -195,6 +195,8 @@ pub struct Life {
     standing: Standing,
     finish: Finish,
     state: State,
+    /// By this try, as far as its answers say.
+    saved: bool,
     refusals: u32,
     steps: u32,
 }
@@ -208,7 +210,7 @@ impl Life {
             true => State::NotSent,
             false => state,
         };
-        Life { standing, finish, state, refusals: 0, steps: 0 }
+        Life { standing, finish, state, saved: false, refusals: 0, steps: 0 }
     }
 
     /// Where it stands.
@@ -234,6 +236,7 @@ impl Life {
     pub fn on(&mut self, event: Event) {
         let state = std::mem::replace(&mut self.state, State::NotSent);
         self.state = self.moved(state, event);
+        self.saved |= self.there().is_some_and(|there| there.how == LoadedHow::Posted);
     }
 
     /// What this try came to. A document that something is still due for has no outcome and is looked up next time.
@@ -243,7 +246,7 @@ impl Life {
     pub fn outcome(self, number: &str) -> Result<Loaded, Failure> {
         let finished = self.next().is_none();
         match self.state {
-            State::Failed(failure) => Err(failure),
+            State::Failed(failure) => Err(Failure { saved: self.saved, ..failure }),
             State::Saved(there) | State::Submitted(there) | State::Audited(there) if finished => {
                 Ok(Loaded { number: number.to_owned(), id: there.id, how: there.how })
             }

@@ -118,6 +118,24 @@ async fn an_error_of_the_whole_batch_makes_each_document_speak_for_itself() {
 }
 
 #[tokio::test]
+async fn a_whole_call_that_was_broken_off_inside_the_server_is_not_sent_again_in_parts() {
+    // The look-up doesn't show what the server is still writing.
+    for text in
+        ["时间已到。在操作完成之前超时时间已过或服务器未响应", "事务与另一个进程被死锁，请重新运行该事务"]
+    {
+        let kingdee =
+            Fake::with(move |call, _| (call.method == "BatchSave").then(|| refusal(11, text)).flatten())
+                .await;
+        let outcomes = kingdee.load(&[fresh("RK1"), fresh("RK2"), fresh("RK3")]).await;
+        for outcome in &outcomes {
+            let unclear = failure(outcome);
+            assert_eq!((unclear.kind, unclear.in_flight), (FailureKind::Unclear, true), "{text}: {unclear}");
+        }
+        assert_eq!(saves(&kingdee), ["BatchSave RK1,RK2,RK3"], "{text}");
+    }
+}
+
+#[tokio::test]
 async fn an_index_that_is_an_entry_row_blames_nobody() {
     let kingdee = Fake::with(|call, books| match (call.method, call.about) {
         ("BatchSave", [_, second]) => {

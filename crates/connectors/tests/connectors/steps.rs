@@ -165,6 +165,7 @@ async fn a_step_that_times_out_is_read_by_the_next_try() {
     let failed = failure(&outcomes[0]);
     assert_eq!((failed.kind, failed.in_flight), (FailureKind::Transient, false));
     assert_eq!(failed.code.as_deref(), Some(TIMED_OUT), "the rounds after it would hang as well");
+    assert!(failed.saved, "a look-up may not show it yet");
     let outcomes = kingdee.load(&[load("RK1", Standing::Verify)]).await;
     assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Resumed);
     assert_eq!(kingdee.documents(), [("RK1".to_owned(), "C")]);

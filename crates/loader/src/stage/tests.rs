@@ -191,6 +191,29 @@ async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
 }
 
 #[tokio::test]
+async fn a_document_that_was_saved_and_not_submitted_may_not_show_yet_either() {
+    let fake = Arc::new(Fake {
+        answer: |_: &Load, _: usize| -> Outcome {
+            Err(Failure { saved: true, ..Failure::new(FailureKind::Transient, "locked") })
+        },
+        rounds: Mutex::default(),
+    });
+    let stage = LoadStage {
+        target: Arc::clone(&fake) as Arc<dyn Target>,
+        claims: Arc::default(),
+        unproven: Unproven::default(),
+        settle: Duration::from_secs(240),
+        patience: PATIENCE,
+        observer: Arc::new(Told::default()),
+    };
+    stage.process(&batch(vec![item("RK1"), item("RK1")]), &NoOutbox).await;
+    let standings: Vec<Standing> =
+        fake.rounds.lock().unwrap().iter().map(|round| round[0].standing).collect();
+    assert_eq!(standings, [Standing::Verify, Standing::Unproven]);
+    assert_eq!(stage.in_flight_for(&item("RK1").work), Duration::ZERO, "nothing of it is running");
+}
+
+#[tokio::test]
 async fn a_duplicate_raises_an_alarm_and_stops_its_key_alone() {
     let fake = Arc::new(Fake {
         answer: |load: &Load, _: usize| -> Outcome {

@@ -75,7 +75,7 @@ mod tests {
         let shards = [("s".to_owned(), 8)].into();
         let route = select::destination(&letter, StageName::Load, "s", &shards).unwrap();
         let posting = copy(&letter, route, "p-1", "replay.p-1", 4);
-        assert_eq!(posting.destination, Destination::Work(Route::load("s", "CG2404210003", 8)));
+        assert_eq!(posting.destination, Destination::Work(Route::load("s", "RK1", 8)));
         let copy = posting.work;
         assert_eq!((copy.attempt, copy.origin, copy.verify), (1, Origin::Replay, true));
         assert_eq!((&copy.id, &copy.body), (&letter.work.id, &letter.work.body));

@@ -121,11 +121,7 @@ fn place(letter: &Letter) -> (StageName, String) {
 /// Where a letter goes; nothing when its scheme isn't known and that matters.
 pub(super) fn destination(letter: &Letter, stage: StageName, scheme: &str, shards: &Shards) -> Option<Route> {
     match stage {
-        StageName::Load => {
-            let work = &letter.work;
-            let key = work.write_key.as_deref().unwrap_or(&work.key.number);
-            Some(Route::load(scheme, key, *shards.get(scheme)?))
-        }
+        StageName::Load => Some(Route::load(scheme, &letter.work.key.number, *shards.get(scheme)?)),
         StageName::Extract | StageName::Transform => Some(Route::new(stage, scheme)),
     }
 }
