@@ -113,6 +113,11 @@ impl LaneMetrics {
         self.age.observe(age.as_secs_f64());
     }
 
+    /// Whether a delivery of a shard is kept because a write may still take effect; without shards it is shard 0.
+    pub fn write_in_doubt(&self, shard: Option<u32>, kept: bool) {
+        self.metrics.write_in_doubt(&self.scheme, shard.unwrap_or(0), kept);
+    }
+
     /// Whether the stage holds the scheme back, and why, in one word of a closed set such as `configuration`.
     pub fn paused(&self, reason: &'static str, paused: bool) {
         let labels = [&self.scheme, self.stage.as_str(), reason];

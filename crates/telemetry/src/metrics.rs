@@ -42,6 +42,7 @@ pub(crate) struct Families {
     pub(crate) document_age: HistogramVec,
     pub(crate) scheme_paused: GaugeVec,
     shard_active: GaugeVec,
+    write_in_doubt: GaugeVec,
     pub(crate) published: IntCounterVec,
     pub(crate) publish_confirm: HistogramVec,
     pub(crate) publish_unroutable: IntCounterVec,
@@ -80,6 +81,12 @@ impl Metrics {
     /// The handle of one scheme's queue at one stage.
     pub fn lane(&self, scheme: &str, stage: StageName) -> LaneMetrics {
         LaneMetrics::new(self.clone(), scheme, stage)
+    }
+
+    /// Whether a delivery of a shard is kept because a write may still take effect.
+    pub fn write_in_doubt(&self, scheme: &str, shard: u32, kept: bool) {
+        let labels = [scheme, &shard.to_string()];
+        self.families().write_in_doubt.with_label_values(&labels).set(if kept { 1.0 } else { 0.0 });
     }
 
     /// Whether this loader is the active one of a shard; a scheme without shards is shard 0.
@@ -165,6 +172,7 @@ impl Families {
             document_age: histogram(r, &names::DOCUMENT_AGE),
             scheme_paused: gauge(r, &names::SCHEME_PAUSED),
             shard_active: gauge(r, &names::SHARD_ACTIVE),
+            write_in_doubt: gauge(r, &names::WRITE_IN_DOUBT),
             published: counter(r, &names::PUBLISHED),
             publish_confirm: histogram(r, &names::PUBLISH_CONFIRM),
             publish_unroutable: counter(r, &names::PUBLISH_UNROUTABLE),

@@ -214,6 +214,8 @@ metrics! {
         "1 while a stage holds a scheme back, 0 after it has gone on.";
     SHARD_ACTIVE "kingpost_shard_active" Gauge, [SCHEME, SHARD], "flag",
         "1 while this loader is the active one of a shard, as its deliveries show; a scheme without shards is shard 0.";
+    WRITE_IN_DOUBT "kingpost_write_in_doubt" Gauge, [SCHEME, SHARD], "flag",
+        "1 while this loader keeps a delivery of a shard unsettled, because a write may still take effect.";
     PUBLISHED "kingpost_published_total" Counter, [], "publishes",
         "Messages published and confirmed by the broker.";
     PUBLISH_CONFIRM "kingpost_publish_confirm_seconds" Histogram(CONFIRM_SECONDS), [], "seconds",

@@ -85,6 +85,11 @@ impl<R> Doubt<R> {
         if self.numbers.is_empty() && self.wary.is_none() { self.kept.take() } else { None }
     }
 
+    /// When the kept delivery may be let go at the latest; nothing while none is kept.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.kept.as_ref().and_then(|_| self.numbers.values().copied().chain(self.wary).max())
+    }
+
     /// Whether a write may still take effect, as of the last look.
     pub(crate) fn is_left(&self) -> bool {
         self.kept.is_some()
@@ -165,6 +170,7 @@ mod tests {
         let batch = [(judged("A", WINDOW), 1), (judged("B", WINDOW / 2), 2)];
         assert_eq!(conclude(&mut doubt, &batch, now), [1]);
         assert_eq!(doubt.expire(now + WINDOW / 2), None, "A is in doubt");
+        assert_eq!(doubt.until(), Some(now + WINDOW));
         assert_eq!(doubt.expire(now + WINDOW), Some(2));
         assert!(!doubt.is_left());
     }

@@ -16,7 +16,7 @@ use crate::{lane::Lane, plan::BatchPolicy};
 /// A delivery that is held through a pause for longer than this goes round through a retry tier instead, before the
 /// broker loses patience with its consumer.
 const HELD_MAX: Duration = Duration::from_secs(600);
-/// How often a lane at rest looks whether anything has grown old in its hands.
+/// How often a lane at rest looks whether anything has grown old in its hands, besides when a doubt ends.
 const STALE_LOOK: Duration = Duration::from_secs(5);
 
 struct Held {
@@ -78,6 +78,8 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
     let mut asked = lane.asked_to_step_back.subscribe();
     while !stop.is_cancelled() {
         let limits = lane.pace.limits();
+        let next_look = Instant::now() + STALE_LOOK;
+        let look = lane.doubt().until().map_or(next_look, |until| until.min(next_look));
         let mode = match (driver.running.len() < limits.concurrency, lane.pace.is_open()) {
             (false, _) => Mode::Full,
             (true, false) => Mode::Paused,
@@ -94,7 +96,7 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
                 Arrived::Stale(old) => driver.hand_on(old),
                 Arrived::Closed => break,
             },
-            () = tokio::time::sleep(STALE_LOOK) => {}
+            () = tokio::time::sleep_until(look.into()) => {}
         }
         lane.leaves_doubt();
     }

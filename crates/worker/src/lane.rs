@@ -62,6 +62,9 @@ impl Lane {
         let left = doubt.is_left() || !self.stage.wary_for().is_zero();
         drop(doubt);
         Receipt::acknowledge(settled.into_iter().collect());
+        if self.has_one_owner() {
+            self.telemetry.in_doubt(self.route.shard, left);
+        }
         left
     }
 

@@ -67,6 +67,10 @@ impl LaneTelemetry {
         }
     }
 
+    pub(crate) fn in_doubt(&self, shard: Option<u32>, kept: bool) {
+        self.metrics.write_in_doubt(shard, kept);
+    }
+
     pub(crate) fn retried(&self, tier: &str) {
         self.metrics.retry_scheduled(tier.trim_start_matches("wait."));
     }

@@ -169,6 +169,15 @@ impl Run {
         reached.await.with_context(|| worker.process.log_tail())
     }
 
+    /// Waits until a loader keeps no delivery back to make its successor careful.
+    async fn until_no_doubt(&self, loader: &Worker) -> Result<()> {
+        let settled = wait_until(SOON, "every write to be out of doubt", async || {
+            let text = self.pipeline.metrics(loader).await.unwrap_or_default();
+            text.contains("kingpost_write_in_doubt") && metric(&text, "kingpost_write_in_doubt", &[]) < 0.5
+        });
+        settled.await.with_context(|| loader.process.log_tail())
+    }
+
     async fn until_paused(&self, worker: &Worker, reason: &str) -> Result<()> {
         let reason = format!("reason=\"{reason}\"");
         self.until_metric(worker, "kingpost_scheme_paused", &[&reason], 1.0).await
@@ -244,6 +253,7 @@ impl Run {
         self.forget_windows().await?;
         if let Some(loader) = loader {
             self.drained().await?;
+            self.until_no_doubt(&loader).await?;
             logs.push(stop(loader).await?);
         }
         // What a loader kept in hand to make its successor careful: a copy of a document that is there by now.
@@ -252,6 +262,7 @@ impl Run {
             let heir = self.start("loader")?;
             let done = ["stage=\"load\"", "verdict=\"done\""];
             self.until_metric(&heir, "kingpost_verdicts_total", &done, f64::from(kept)).await?;
+            self.until_no_doubt(&heir).await?;
             logs.push(stop(heir).await?);
         }
         let scene = Scene::of(&self.pipeline, &self.sandbox).logs(logs).faults_kill_nothing();
