@@ -12,6 +12,7 @@ use kingpost_model::StageName;
 use kingpost_settings::{AmqpUrl, Environment, Exit, Problems, Program, warnings};
 use kingpost_telemetry::{Health, Metrics, logs, serve};
 use tokio::{
+    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
@@ -34,12 +35,26 @@ const CLOSING: Duration = Duration::from_secs(2);
 
 /// Runs a worker: reads its settings, plans it, works until SIGTERM or SIGINT, drains, and returns its exit code.
 pub fn run(program: Program, plan: fn(&Context) -> Result<Plan, Refusal>) -> ExitCode {
+    // One thread: the AMQP client has threads of its own for its sockets, and the work between is short. Signals are heard
+    // before anything else is done, so that one that comes at the very beginning ends the worker in order as well.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let heard = runtime.and_then(|runtime| {
+        let signals = runtime.block_on(async { Signals::new() })?;
+        Ok((runtime, signals))
+    });
     let context = Context { environment: Environment::process(), metrics: Metrics::new() };
-    let exit = match plan(&context) {
-        Ok(plan) => start(program, plan, &context),
-        Err(refusal) => refuse(program, &refusal),
+    let exit = match (plan(&context), heard) {
+        (Ok(plan), Ok((runtime, signals))) => start(program, plan, &context, runtime, signals),
+        (Ok(_), Err(error)) => fail(program, &error),
+        (Err(refusal), _) => refuse(program, &refusal),
     };
     ExitCode::from(exit.code())
+}
+
+#[expect(clippy::print_stderr, reason = "logging is not set up yet")]
+fn fail(program: Program, error: &std::io::Error) -> Exit {
+    eprintln!("{}: the runtime could not be started, or signals can't be heard: {error}", binary(program));
+    Exit::Bug
 }
 
 #[expect(clippy::print_stderr, reason = "logging is not set up before the settings are known to be right")]
@@ -53,7 +68,7 @@ fn refuse(program: Program, refusal: &Refusal) -> Exit {
     Exit::Settings
 }
 
-fn start(program: Program, plan: Plan, context: &Context) -> Exit {
+fn start(program: Program, plan: Plan, context: &Context, runtime: Runtime, signals: Signals) -> Exit {
     if let Err(problem) = logs::init(plan.common.log_format, &plan.common.rust_log) {
         let mut problems = Problems::new();
         problems.push(problem);
@@ -63,27 +78,13 @@ fn start(program: Program, plan: Plan, context: &Context) -> Exit {
     for warning in warnings(&context.environment, &accounts) {
         warn!("{warning}");
     }
-    // One thread: the AMQP client has threads of its own for its sockets, and the work between is short.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            error!(%error, "the runtime could not be started");
-            return Exit::Bug;
-        }
-    };
-    let exit = runtime.block_on(work(program, plan, context.metrics.clone()));
+    let exit = runtime.block_on(work(program, plan, context.metrics.clone(), signals));
     runtime.shutdown_timeout(Duration::from_secs(1));
     exit
 }
 
-async fn work(program: Program, plan: Plan, metrics: Metrics) -> Exit {
-    let (stop, mut signals) = match (CancellationToken::new(), Signals::new()) {
-        (stop, Ok(signals)) => (stop, signals),
-        (_, Err(error)) => {
-            error!(%error, "signals can't be heard");
-            return Exit::Bug;
-        }
-    };
+async fn work(program: Program, plan: Plan, metrics: Metrics, mut signals: Signals) -> Exit {
+    let stop = CancellationToken::new();
     let version = env!("CARGO_PKG_VERSION");
     metrics.build_info(version, option_env!("KINGPOST_REVISION").unwrap_or("unknown"));
     let health = Health::new();

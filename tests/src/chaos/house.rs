@@ -225,7 +225,11 @@ impl House {
             }
             Blow::Terminate(post) => {
                 let mut held = self.held(post).await?;
-                held.worker.process.term()?;
+                // A process that has not begun can't hear a signal: the kernel ends it.
+                let process = &held.worker.process;
+                let begun = async || !process.output().is_empty();
+                crate::lab::wait_until(END_DEADLINE, "a worker to begin", begun).await?;
+                process.term()?;
                 match held.worker.process.wait(DRAIN + END_DEADLINE).await {
                     Ok(status) if status.success() => {}
                     Ok(status) => {
