@@ -64,6 +64,26 @@ async fn an_edited_letter_takes_the_place_of_its_original_which_the_trail_keeps(
 }
 
 #[tokio::test]
+async fn letters_of_one_id_and_body_are_edited_once_and_go_together() -> Result<()> {
+    let (url, broker) = started("dl-twins").await?;
+    bury(&broker, [without_material("RK1"), without_material("RK2"), without_material("RK1")]).await?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("new.json"), r#"{"FBillNo":"RK1","FRealQty":7.50}"#)?;
+    let arguments = ["dead", "edit", "RK1", "--with", "new.json", "--reason", "agreed"];
+    let (code, output) = kingpost(&url, folder.path(), &arguments, &[]).await?;
+    assert!(code == Some(0) && output.contains("1 further letter of the same id and body"), "{output}");
+    let after = letters(&url, StageName::Load).await?;
+    let mut numbers: Vec<_> = after.iter().map(|letter| letter.work.key.number.as_str()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, ["RK1", "RK2"], "the old document would be posted beside the new one");
+    let events = trail(&url).await?;
+    let named = events.first().map(|event| event.letters.len());
+    assert_eq!((named, events[0].count), (Some(2), 2));
+    assert!(events[0].details["twins"][0]["properties"].is_object(), "{}", events[0].details);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_order_is_edited_only_into_one_that_its_scheme_can_map() -> Result<()> {
     let (url, broker) = started("dl-order").await?;
     let case = |name: &str| {

@@ -59,14 +59,19 @@ pub(crate) struct Ended {
     pub(crate) stopped: BTreeMap<usize, Why>,
     /// Each dead-letter queue, and how the work on it ended.
     pub(crate) lanes: Vec<(String, LaneEnd)>,
+    /// What is to be told of the audit trail.
+    pub(crate) trail: String,
 }
 
 impl Ended {
-    /// Every letter ended well, or was taken care of by somebody else.
+    /// Every letter ended well, or was taken care of by somebody else; not all of them by somebody else, which looks more
+    /// like a plan for letters of another day.
     pub(crate) fn is_well(&self) -> bool {
-        self.fates
-            .iter()
-            .all(|fate| fate.is_final() && !matches!(fate, Fate::Failed { .. } | Fate::Unmade { .. }))
+        self.fates.iter().any(|fate| *fate != Fate::Gone)
+            && self
+                .fates
+                .iter()
+                .all(|fate| fate.is_final() && !matches!(fate, Fate::Failed { .. } | Fate::Unmade { .. }))
     }
 
     /// Which causes were stopped and why, for the audit trail.
@@ -117,6 +122,7 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
         news: watch::Sender::new(0),
         stop: watch::Sender::new(false),
         stopped: Mutex::default(),
+        removed: Mutex::default(),
     });
     let reader = listen(Arc::clone(&shared), replies).await?;
     let resumed = shared.ledger().fates().iter().any(|fate| *fate != Fate::Pending);
@@ -125,12 +131,27 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
     reader.abort();
     let fates = shared.ledger().fates().to_vec();
     let stopped = shared.stopped().clone();
-    let ended = Ended { plan: shared.plan.clone(), fates, stopped, lanes };
-    if !ended.stopped.is_empty() {
-        action.note(|event| event.details = ended.stops()).await?;
-    }
-    action.end(ended.outcomes()).await?;
+    let removed = std::mem::take(&mut *shared.removed());
+    let mut ended = Ended { plan: shared.plan.clone(), fates, stopped, lanes, trail: String::new() };
+    ended.trail = conclude(action, &ended, removed).await;
     Ok(ended)
+}
+
+/// Writes into the audit trail how it ended; what to tell when that can't be done.
+async fn conclude(mut action: Action, ended: &Ended, removed: Vec<AuditLetter>) -> String {
+    if !removed.is_empty() {
+        action
+            .note(|event| {
+                event.count = removed.len() as u64;
+                event.letters = removed;
+                event.details = json!("taken out because a copy was on its way or had ended well");
+            })
+            .await;
+    }
+    if !ended.stopped.is_empty() {
+        action.note(|event| event.details = ended.stops()).await;
+    }
+    action.end(ended.outcomes()).await
 }
 
 /// The right to every queue of the plan, or to none.
@@ -215,10 +236,14 @@ async fn work(
     let mut told = 0;
     let mut tick = tokio::time::interval(SHOW_EVERY);
     let mut ends = Vec::new();
+    let mut deaf = false;
     loop {
         tokio::select! {
             end = lanes.join_next() => match end {
                 Some(Ok(end)) => ends.push(end),
+                Some(Err(error)) if error.is_cancelled() => {
+                    ends.push(("a queue".to_owned(), LaneEnd::Interrupted));
+                }
                 Some(Err(error)) => ends.push((String::new(), LaneEnd::Lost(error.to_string()))),
                 None => break,
             },
@@ -226,11 +251,17 @@ async fn work(
                 progress.show(counts(shared));
                 told = tell_stopped(shared, &progress, told);
             }
-            interrupted = tokio::signal::ctrl_c(), if !*shared.stop.borrow() => {
-                if interrupted.is_ok() {
-                    progress.say("ending: what is out is left to the workers; run the plan again to go on");
+            interrupted = tokio::signal::ctrl_c(), if !deaf => {
+                deaf = interrupted.is_err();
+                if shared.stop.send_replace(true) {
+                    // What a lane had in hand stays, perhaps beside its copy; the next run puts that right.
+                    lanes.abort_all();
+                } else {
+                    progress.say(
+                        "ending: what is out is left to the workers; run the plan again to go on. Ctrl-C once more ends \
+                         it at once",
+                    );
                 }
-                shared.stop.send_replace(true);
             }
         }
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment, Table};
 use kingpost_broker::Letter;
 use kingpost_model::{FailureKind, Fault, StageName};
+use kingpost_settings::Exit;
 use serde::Serialize;
 use serde_json::json;
 
@@ -98,10 +99,14 @@ impl List {
             )
         } else if nothing {
             format!("no dead letters in {}\n", counted(reading.there(), "queue"))
+        } else if count == 0 {
+            "no dead letters are in sight\n".to_owned()
         } else {
             tables(&groups, session.width)
         };
-        Ok(Report::done(out).with_notes(notes))
+        // A script that counts must not take for few what it was not shown.
+        let exit = if reading.is_hidden() { Exit::Failed } else { Exit::Done };
+        Ok(Report { out, notes, exit })
     }
 }
 
