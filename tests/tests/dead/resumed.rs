@@ -1,7 +1,7 @@
 //! A plan that is taken up again, and what it must leave alone.
 
 use anyhow::{Context, Result};
-use e2e::lab::wait_until;
+use e2e::lab::{Proxy, Way, wait_until};
 use futures_util::StreamExt as _;
 use kingpost_broker::{AuditPhase, AuditTrail};
 use lapin::{
@@ -11,7 +11,7 @@ use lapin::{
 };
 
 use crate::{
-    SOON, bury, config, dead, dead_queue, depth, kingpost, started,
+    SCHEME, SOON, bury, command, config, dead, dead_queue, depth, kingpost, started,
     worker::{Loader, all_well, failing},
 };
 
@@ -145,6 +145,65 @@ async fn a_letter_that_died_again_by_itself_is_not_the_one_that_was_planned() ->
     assert_eq!(code, Some(0), "{output}");
     assert_eq!(depth(&url, &dead_queue()).await?, 1, "it says something new: {output}");
     loader.stop().await?;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+/// The broker of a URL through a proxy, and the proxy.
+async fn through(url: &str) -> Result<(String, Proxy)> {
+    let (who, rest) = url.split_once('@').context("no user")?;
+    let (place, vhost) = rest.split_once('/').context("no virtual host")?;
+    let proxy = Proxy::start(place).await?;
+    Ok((format!("{who}@{}/{vhost}", proxy.address()), proxy))
+}
+
+const FIRST: [&str; 8] = ["dead", "replay", "--all", "--reason", "x", "--yes", "--wait", "6s"];
+
+/// With one letter sent and no worker to take it.
+async fn sent(url: &str, through: &str, folder: &std::path::Path) -> Result<e2e::lab::Process> {
+    let process = command(through, folder, &FIRST)?;
+    let queue = format!("load.{SCHEME}");
+    wait_until(SOON, "one to be sent", async || depth(url, &queue).await.is_ok_and(|n| n == 1)).await?;
+    Ok(process)
+}
+
+#[tokio::test]
+async fn a_result_is_told_and_written_down_though_every_connection_was_cut() -> Result<()> {
+    let (url, broker) = started("resumed-cut").await?;
+    let folder = tempfile::tempdir()?;
+    bury(&broker, [dead("RK1", "x")]).await?;
+    let (cut, proxy) = through(&url).await?;
+    let process = sent(&url, &cut, folder.path()).await?;
+    proxy.reset();
+    process.wait(SOON).await?;
+    let output = process.output();
+    assert!(output.contains("1 waiting") && !output.contains("audit trail"), "{output}");
+    let trail = AuditTrail::open(&config(&url)).await?;
+    let mut phases = Vec::new();
+    trail.read(i64::MIN, |event| phases.push(event.phase)).await?;
+    trail.close().await;
+    assert_eq!(phases, [AuditPhase::Begun, AuditPhase::Ended], "{output}");
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_ends_what_a_silent_broker_holds_up() -> Result<()> {
+    let (url, broker) = started("resumed-ctrl-c").await?;
+    let folder = tempfile::tempdir()?;
+    bury(&broker, [dead("RK1", "x")]).await?;
+    let (slow, proxy) = through(&url).await?;
+    let process = sent(&url, &slow, folder.path()).await?;
+    proxy.stall(Way::ToServer);
+    proxy.stall(Way::ToClient);
+    let pid = process.pid().to_string();
+    let interrupt = || std::process::Command::new("kill").args(["-INT", &pid]).status();
+    interrupt()?;
+    wait_until(SOON, "the first to be heard", async || process.output().contains("Ctrl-C once more")).await?;
+    assert!(process.is_running());
+    interrupt()?;
+    let status = process.wait(std::time::Duration::from_secs(5)).await?;
+    assert_eq!(status.code(), Some(1), "{}", process.output());
     broker.close(SOON).await;
     Ok(())
 }

@@ -27,6 +27,10 @@ async fn an_edited_letter_takes_the_place_of_its_original_which_the_trail_keeps(
         kingpost(&url, folder.path(), &arguments, &[("EDITOR", &editor)]).await
     };
 
+    let none = [("EDITOR", "no-such-editor"), ("VISUAL", "")];
+    let arguments = ["dead", "edit", "RK1", "--reason", "agreed"];
+    let (code, output) = kingpost(&url, folder.path(), &arguments, &none).await?;
+    assert!(code == Some(1) && output.contains("set EDITOR, or use --with FILE"), "{output}");
     let (code, output) = run("12.3400", &["--yes"]).await?;
     assert!(code == Some(0) && output.contains("nothing was changed"), "{output}");
     let (code, output) = run("'1,2'", &["--yes"]).await?;

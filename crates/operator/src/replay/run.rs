@@ -8,6 +8,7 @@ use std::{
 
 use kingpost_broker::{AuditLetter, BrokerConfig, Custody, Replies};
 use kingpost_model::{LoadedHow, StageName};
+use kingpost_settings::Exit;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -125,6 +126,7 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
         removed: Mutex::default(),
     });
     let reader = listen(Arc::clone(&shared), replies).await?;
+    let ear = tokio::spawn(heed(Arc::clone(&shared)));
     let resumed = shared.ledger().fates().iter().any(|fate| *fate != Fate::Pending);
     shared.ledger().begin();
     let lanes = work(&shared, custodies, resumed).await;
@@ -134,6 +136,7 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
     let removed = std::mem::take(&mut *shared.removed());
     let mut ended = Ended { plan: shared.plan.clone(), fates, stopped, lanes, trail: String::new() };
     ended.trail = conclude(action, &ended, removed).await;
+    ear.abort();
     Ok(ended)
 }
 
@@ -218,7 +221,7 @@ async fn listen(shared: Arc<Shared>, replies: Replies) -> Result<tokio::task::Jo
     }
 }
 
-/// Works on every queue at once, shows progress, and hears a person's Ctrl-C.
+/// Works on every queue at once, and shows progress.
 async fn work(
     shared: &Arc<Shared>,
     custodies: Vec<(Custody, StageName, String)>,
@@ -236,14 +239,11 @@ async fn work(
     let mut told = 0;
     let mut tick = tokio::time::interval(SHOW_EVERY);
     let mut ends = Vec::new();
-    let mut deaf = false;
+    let (mut stop, mut said) = (shared.stop.subscribe(), false);
     loop {
         tokio::select! {
             end = lanes.join_next() => match end {
                 Some(Ok(end)) => ends.push(end),
-                Some(Err(error)) if error.is_cancelled() => {
-                    ends.push(("a queue".to_owned(), LaneEnd::Interrupted));
-                }
                 Some(Err(error)) => ends.push((String::new(), LaneEnd::Lost(error.to_string()))),
                 None => break,
             },
@@ -251,17 +251,12 @@ async fn work(
                 progress.show(counts(shared));
                 told = tell_stopped(shared, &progress, told);
             }
-            interrupted = tokio::signal::ctrl_c(), if !deaf => {
-                deaf = interrupted.is_err();
-                if shared.stop.send_replace(true) {
-                    // What a lane had in hand stays, perhaps beside its copy; the next run puts that right.
-                    lanes.abort_all();
-                } else {
-                    progress.say(
-                        "ending: what is out is left to the workers; run the plan again to go on. Ctrl-C once more ends \
-                         it at once",
-                    );
-                }
+            _ = stop.wait_for(|stop| *stop), if !said => {
+                said = true;
+                progress.say(
+                    "ending: what is out is left to the workers; run the plan again to go on. Ctrl-C once more ends it \
+                     at once",
+                );
             }
         }
     }
@@ -269,6 +264,19 @@ async fn work(
     progress.end();
     ends.sort_by(|one, other| one.0.cmp(&other.0));
     ends
+}
+
+/// A first Ctrl-C ends the run in good order, which takes a while where the broker is slow; a second ends the process, as a
+/// kill would: what was in hand stays, perhaps beside its copy, and the next run puts that right.
+async fn heed(shared: Arc<Shared>) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    shared.stop.send_replace(true);
+    if tokio::signal::ctrl_c().await.is_ok() {
+        eprintln!("ended; run the plan again to go on");
+        std::process::exit(i32::from(Exit::Failed.code()));
+    }
 }
 
 /// Tells of causes that were stopped since.

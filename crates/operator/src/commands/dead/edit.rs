@@ -337,6 +337,10 @@ fn edit(editor: &str, path: &Path) -> Result<(), Stop> {
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
     match status {
         Ok(status) if status.success() => Ok(()),
+        // What a shell says of a program that isn't there, or can't be run.
+        Ok(status) if matches!(status.code(), Some(126 | 127)) => Err(Stop::failed(format!(
+            "the editor `{editor}` can't be started; set EDITOR, or use --with FILE"
+        ))),
         Ok(status) => Err(Stop::failed(format!("the editor `{editor}` ended with {status}"))),
         Err(error) => Err(Stop::failed(format!("the editor `{editor}` can't be started: {error}"))),
     }
@@ -366,8 +370,8 @@ fn edited_text(letter: &Letter, id: &str) -> String {
 
 fn done(letter: &Letter, id: &str, width: u16) -> String {
     let commands = [
-        (format!("kingpost dead show {id}"), "look at it once more"),
-        (format!("kingpost dead replay {id} --reason '…'"), "send it"),
+        (format!("kingpost dead show {}", super::show::shell(id)), "look at it once more"),
+        (format!("kingpost dead replay {} --reason '…'", super::show::shell(id)), "send it"),
     ];
     format!("{}\n{}", edited_text(letter, id), next(&commands, width))
 }

@@ -285,7 +285,7 @@ fn tables(groups: &[Group], width: u16) -> String {
         out.push('\n');
     }
     if let Some(group) = groups.first() {
-        let example = plain(&group.example);
+        let example = super::show::shell(&plain(&group.example));
         out.push_str(&next(
             &[
                 (format!("kingpost dead show {example}"), "everything about one of them"),
@@ -447,6 +447,12 @@ mod tests {
         assert_eq!(group["oldest_ms"], NOW_MS - 30 * HOUR_MS);
         assert_eq!(group["advice"], FailureKind::BaseData.advice());
         assert!(objects[0]["oldest_ms"].is_null());
+    }
+
+    #[test]
+    fn a_number_that_a_shell_would_read_otherwise_is_quoted_where_it_is_to_be_typed() {
+        let text = tables(&groups(&[base_data("RK 1", "SP-1", 1)]), 160);
+        assert!(text.contains("kingpost dead show 'RK 1'"), "{text}");
     }
 
     #[test]
