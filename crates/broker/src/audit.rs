@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ErrorKind, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind, ExchangeKind,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
-    inspect::is_not_found,
+    inspect::{is_not_found, ready},
     walk::Walk,
 };
 
@@ -198,35 +198,86 @@ impl AuditTrail {
                 each(event);
             }
         };
+        match self.follow("last").await? {
+            Some((channel, consumer)) => {
+                let last = self.last_offset(&channel, consumer).await?;
+                let Some((channel, consumer)) = self.follow("first").await? else { return Ok(()) };
+                self.read_to(last, &channel, consumer, &mut take).await?;
+            }
+            // A quorum queue refuses an offset. What is acknowledged there is gone, so it is walked over instead.
+            None => {
+                let held = ready(&self.connection, AUDIT_QUEUE).await?.unwrap_or(0) as usize;
+                let mut walk = Walk::new(&self.connection, AUDIT_QUEUE, held, QUIET, self.timeout);
+                while let Some((delivery, _)) = walk.next_within(self.timeout).await? {
+                    take(&delivery.data);
+                }
+                let seen = walk.seen();
+                walk.close().await?;
+                if seen < held {
+                    return Err(cut_off());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A consumer of the stream from an offset on; nothing where the trail is no stream.
+    async fn follow(&self, offset: &str) -> Result<Option<(Channel, Consumer)>, ConnectError> {
         let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(|e| ConnectError::of(&e))?;
         let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from("first")));
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from(offset)));
         let options = BasicConsumeOptions::default();
-        let consuming = channel.basic_consume(AUDIT_QUEUE.into(), "".into(), options, arguments).await;
-        let mut walk = None;
-        match consuming {
-            Ok(mut consumer) => {
-                while let Ok(Some(next)) = tokio::time::timeout(QUIET, consumer.next()).await {
-                    let delivery = next.map_err(|e| ConnectError::of(&e))?;
-                    take(&delivery.data);
-                    let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
-                    acked.map_err(|e| ConnectError::of(&e))?;
-                }
-            }
-            // A quorum queue refuses an offset. What is acknowledged there is gone, so it is walked over instead.
-            Err(error) if is_no_stream(&error) => {
-                walk = Some(Walk::new(&self.connection, AUDIT_QUEUE, usize::MAX, QUIET, self.timeout));
-            }
-            Err(error) => return Err(ConnectError::of(&error)),
+        match channel.basic_consume(AUDIT_QUEUE.into(), "".into(), options, arguments).await {
+            Ok(consumer) => Ok(Some((channel, consumer))),
+            Err(error) if is_no_stream(&error) => Ok(None),
+            Err(error) => Err(ConnectError::of(&error)),
+        }
+    }
+
+    /// The offset of the last event; nothing in an empty stream, which shows no event however long one waits, so that the
+    /// count of the broker has to say whether there is one to wait for.
+    async fn last_offset(
+        &self,
+        channel: &Channel,
+        mut consumer: Consumer,
+    ) -> Result<Option<i64>, ConnectError> {
+        let some = ready(&self.connection, AUDIT_QUEUE).await?.is_some_and(|count| count > 0);
+        let (mut last, mut limit) = (None, if some { self.timeout } else { QUIET });
+        while let Ok(Some(next)) = tokio::time::timeout(limit, consumer.next()).await {
+            let delivery = next.map_err(|e| ConnectError::of(&e))?;
+            last = offset(&delivery.properties).max(last);
+            let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
+            acked.map_err(|e| ConnectError::of(&e))?;
+            limit = QUIET;
         }
         let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
-        if let Some(mut walk) = walk {
-            while let Some((delivery, _)) = walk.next().await? {
-                take(&delivery.data);
-            }
-            walk.close().await?;
+        if some && last.is_none() { Err(cut_off()) } else { Ok(last) }
+    }
+
+    /// Reads on until the last event was seen, and then as long as more come; a silence before that is no end.
+    async fn read_to(
+        &self,
+        last: Option<i64>,
+        channel: &Channel,
+        mut consumer: Consumer,
+        take: &mut impl FnMut(&[u8]),
+    ) -> Result<(), ConnectError> {
+        let mut seen = None;
+        loop {
+            let whole = seen >= last;
+            let limit = if whole { QUIET } else { self.timeout };
+            let delivery = match tokio::time::timeout(limit, consumer.next()).await {
+                Ok(Some(next)) => next.map_err(|e| ConnectError::of(&e))?,
+                Ok(None) | Err(_) if whole => break,
+                Ok(None) | Err(_) => return Err(cut_off()),
+            };
+            take(&delivery.data);
+            seen = offset(&delivery.properties).max(seen);
+            let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
+            acked.map_err(|e| ConnectError::of(&e))?;
         }
+        let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
         Ok(())
     }
 
@@ -259,6 +310,18 @@ impl AuditTrail {
             }
         }
     }
+}
+
+/// Where in the stream a message stands.
+fn offset(properties: &BasicProperties) -> Option<i64> {
+    match properties.headers().as_ref()?.inner().get("x-stream-offset")? {
+        AMQPValue::LongLongInt(offset) => Some(*offset),
+        _ => None,
+    }
+}
+
+fn cut_off() -> ConnectError {
+    ConnectError::Absent("the audit trail fell silent before its last event was read".to_owned())
 }
 
 fn is_no_stream(error: &lapin::Error) -> bool {

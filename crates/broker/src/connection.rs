@@ -80,6 +80,20 @@ impl BrokerConfig {
         let url = SecretString::from(url.into());
         Self::new(Arc::new(move || Ok(url.clone())), name)
     }
+
+    /// Host, port and virtual host, without who comes and with which password.
+    ///
+    /// # Errors
+    /// [`ConnectError::Refused`] when the URL can't be had or is none.
+    pub fn place(&self) -> Result<String, ConnectError> {
+        let url = (self.url)().map_err(ConnectError::Refused)?;
+        let uri: AMQPUri = url
+            .expose_secret()
+            .parse()
+            .map_err(|error| ConnectError::Refused(format!("AMQP_URL is no AMQP address: {error}")))?;
+        let AMQPUri { authority, vhost, .. } = uri;
+        Ok(format!("{}:{}, virtual host {vhost}", authority.host, authority.port))
+    }
 }
 
 impl fmt::Debug for BrokerConfig {
@@ -276,6 +290,13 @@ mod tests {
         assert!(pauses[20..].iter().all(|p| *p >= Duration::from_secs(5) && *p <= Duration::from_secs(10)));
         backoff.reset();
         assert!(backoff.next_pause() < Duration::from_millis(101));
+    }
+
+    #[test]
+    fn a_place_is_told_without_user_and_password() {
+        let config = BrokerConfig::for_url("amqps://ops:secret@mq.example:5671/%2fkp", "test");
+        assert_eq!(config.place(), Ok("mq.example:5671, virtual host /kp".to_owned()));
+        assert!(BrokerConfig::for_url("http://mq", "test").place().is_err());
     }
 
     #[test]

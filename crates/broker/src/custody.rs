@@ -19,7 +19,7 @@ use lapin::{
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
-    inspect::ready,
+    inspect::{QueueDepth, depth_of},
     letter::Letter,
     publisher::{Destination, Posting},
     topology::short,
@@ -131,7 +131,7 @@ impl Custody {
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
             let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
             select.map_err(|e| ConnectError::of(&e))?;
-            there(&route.dead_queue(), ready(&connection, &route.dead_queue()).await?)?;
+            there(&route.dead_queue(), depth_of(&connection, &route.dead_queue()).await?)?;
             Ok(channel)
         };
         let taken = tokio::time::timeout(config.connect_timeout, take).await;
@@ -174,10 +174,29 @@ impl Custody {
     /// # Errors
     /// [`CustodyError`] when the queue is gone or the broker doesn't answer.
     pub async fn depth(&self) -> Result<u32, CustodyError> {
+        Ok(self.look().await?.ready)
+    }
+
+    /// How many others are reading the queue; what they have in hand is out of sight. To be asked between rounds, since
+    /// one of our own counts too. A reader that has just ended is counted for a moment, so it is asked a few times.
+    ///
+    /// # Errors
+    /// [`CustodyError`] when the queue is gone or the broker doesn't answer.
+    pub async fn readers(&self) -> Result<u32, CustodyError> {
+        for _ in 0..RETURN_LOOKS {
+            if self.look().await?.consumers == 0 {
+                return Ok(0);
+            }
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
+        Ok(self.look().await?.consumers)
+    }
+
+    async fn look(&self) -> Result<QueueDepth, CustodyError> {
         let queue = self.queue();
-        let ask = tokio::time::timeout(self.timeout, ready(&self.connection, &queue)).await;
-        let ready = ask.unwrap_or_else(|_| Err(ConnectError::Absent("RabbitMQ does not answer".to_owned())));
-        there(&queue, ready?)
+        let ask = tokio::time::timeout(self.timeout, depth_of(&self.connection, &queue)).await;
+        let depth = ask.unwrap_or_else(|_| Err(ConnectError::Absent("RabbitMQ does not answer".to_owned())));
+        there(&queue, depth?)
     }
 
     /// Publishes and waits until everything is confirmed. For each parcel, in order: nothing when a queue has taken it,
@@ -408,7 +427,7 @@ impl Round<'_> {
     }
 }
 
-fn there(queue: &str, depth: Option<u32>) -> Result<u32, CustodyError> {
+fn there(queue: &str, depth: Option<QueueDepth>) -> Result<QueueDepth, CustodyError> {
     depth.ok_or_else(|| CustodyError::Missing(queue.to_owned()))
 }
 

@@ -35,6 +35,8 @@ pub struct Scanned {
     pub read: usize,
     /// Letters that it held when the reading began.
     pub held: usize,
+    /// Others that were reading it, and may have had letters in hand that nobody else sees.
+    pub readers: u32,
 }
 
 /// Silence after which no further letter is expected.
@@ -132,7 +134,7 @@ impl Inspector {
         limit: usize,
         mut each: impl FnMut(Letter) -> ControlFlow<()>,
     ) -> Result<Scanned, ConnectError> {
-        let Some(depth) = self.depth(queue).await? else { return Ok(Scanned::default()) };
+        let Some(depth) = self.depth_without_readers(queue).await? else { return Ok(Scanned::default()) };
         if wire::route_of(queue).is_none() {
             return Err(ConnectError::Refused(format!("`{queue}` is not the queue of a stage and a scheme")));
         }
@@ -150,7 +152,19 @@ impl Inspector {
         walk.close().await?;
         let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
         self.wait_returned(queue, read).await;
-        Ok(Scanned { there: true, read, held })
+        Ok(Scanned { there: true, read, held, readers: depth.consumers })
+    }
+
+    /// The depth, once nobody else reads: a reader that has just ended is counted for a moment. One that stays is told.
+    async fn depth_without_readers(&self, queue: &str) -> Result<Option<QueueDepth>, ConnectError> {
+        let until = tokio::time::Instant::now() + RETURN_MAX;
+        loop {
+            let depth = self.depth(queue).await?;
+            if depth.is_none_or(|depth| depth.consumers == 0) || tokio::time::Instant::now() >= until {
+                return Ok(depth);
+            }
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
     }
 
     /// The broker answers a close before it has put everything back; whoever looks meanwhile would see too few.
@@ -179,12 +193,20 @@ impl Inspector {
 /// How many messages of a queue are ready, nothing when there is none; asked on a channel of its own, because a missing
 /// queue ends the channel.
 pub(crate) async fn ready(connection: &Connection, queue: &str) -> Result<Option<u32>, ConnectError> {
+    Ok(depth_of(connection, queue).await?.map(|depth| depth.ready))
+}
+
+/// The same with the number of consumers.
+pub(crate) async fn depth_of(
+    connection: &Connection,
+    queue: &str,
+) -> Result<Option<QueueDepth>, ConnectError> {
     let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match channel.queue_declare(short(queue)?, options, FieldTable::default()).await {
         Ok(found) => {
             let _ = channel.close(200, "asked".into()).await;
-            Ok(Some(found.message_count()))
+            Ok(Some(QueueDepth { ready: found.message_count(), consumers: found.consumer_count() }))
         }
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(ConnectError::of(&error)),

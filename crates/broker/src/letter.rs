@@ -94,6 +94,15 @@ impl Letter {
         self.work.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
+    /// SHA-256 over queue, properties and body, without what a broker counts or a new life would lose: equal for a letter
+    /// and what an import makes of it, different for two that share no more than id and body.
+    pub fn fingerprint(&self) -> String {
+        let properties = properties_to_json(&self.properties_again());
+        let whole =
+            Value::from(vec![Value::from(&*self.queue), properties, Value::from(sha256(&self.work.body))]);
+        sha256(whole.to_string().as_bytes())
+    }
+
     /// The whole message as JSON, from which [`Letter::from_json`] makes the same one: `queue`, `properties` with every
     /// header and its type, `bytes`, `sha256`, and `body`, or `body_base64` for a body that is no UTF-8.
     pub fn to_json(&self) -> Value {

@@ -93,6 +93,11 @@ pub(crate) fn properties(work: &Work, queue: &str, app: &ShortString, now_s: u64
     let mut table = FieldTable::default();
     let mut room = FOREIGN_HEADER_BYTES;
     for (name, value) in &work.headers {
+        // A newer release's record is worth nothing once it is cut.
+        if [FIRST_FAILURE, LAST_FAILURE].contains(&&**name) && value.len() <= RECORD_BYTES_MAX {
+            insert(&mut table, name, AMQPValue::LongString(LongString::from(value.as_str())));
+            continue;
+        }
         if let Some(left) = room.checked_sub(name.len() + value.len()) {
             room = left;
             insert_text(&mut table, name, value);
@@ -326,6 +331,18 @@ mod tests {
         for name in ["kingpost-fence", LAST_FAILURE] {
             assert!(headers.inner().contains_key(name), "{name} was lost");
         }
+    }
+
+    #[test]
+    fn a_record_of_a_newer_release_is_carried_on_whole() {
+        let route = Route::new(StageName::Load, "s");
+        let record = format!("{{\"kind\":\"of-a-newer-release\",\"text\":\"{}\"}}", "物".repeat(400));
+        let mut table = FieldTable::default();
+        insert(&mut table, FIRST_FAILURE, AMQPValue::LongString(LongString::from(record.as_str())));
+        let read = super::work(&route, &BasicProperties::default().with_headers(table), Bytes::new(), 9);
+        let again = super::properties(&read, "load.s", &ShortString::default(), 1);
+        let headers = again.headers().as_ref().unwrap();
+        assert_eq!(headers.inner().get(FIRST_FAILURE).and_then(as_text), Some(record));
     }
 
     #[test]

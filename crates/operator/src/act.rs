@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use clap::Args;
 use jiff::Timestamp;
-use kingpost_broker::{AuditEvent, AuditLetter, AuditPhase, AuditTrail, BrokerConfig, Letter};
+use kingpost_broker::{AuditEvent, AuditLetter, AuditPhase, AuditTrail, BrokerConfig, ConnectError, Letter};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -59,7 +59,10 @@ pub(crate) fn new_id(now_ms: i64, seed: &str) -> String {
 /// An action that has begun: it stands in the audit trail before its first message moves, and once more when it is over.
 pub(crate) struct Action {
     trail: AuditTrail,
+    broker: BrokerConfig,
     event: AuditEvent,
+    /// Why something of it doesn't stand in the trail.
+    missing: Option<String>,
 }
 
 impl Action {
@@ -82,7 +85,7 @@ impl Action {
         // What follows refers to it by the action's id.
         event.letters.clear();
         event.details = Value::Null;
-        Ok(Action { trail, event })
+        Ok(Action { trail, broker: broker.clone(), event, missing: None })
     }
 
     /// The id that all its events carry.
@@ -90,25 +93,41 @@ impl Action {
         &self.event.action
     }
 
-    /// Records something on the way.
-    ///
-    /// # Errors
-    /// The trail doesn't confirm.
-    pub(crate) async fn note(&self, fill: impl FnOnce(&mut AuditEvent)) -> Result<(), Stop> {
+    /// Records something on the way; whether that succeeded is told at the end.
+    pub(crate) async fn note(&mut self, fill: impl FnOnce(&mut AuditEvent)) {
         let mut event = AuditEvent { phase: AuditPhase::Note, at_ms: now_ms(), ..self.event.clone() };
         fill(&mut event);
-        Ok(self.trail.record(&event).await?)
+        self.record(&event).await;
     }
 
-    /// Records the end with its counts.
-    ///
-    /// # Errors
-    /// The trail doesn't confirm; what was done is done all the same.
-    pub(crate) async fn end(self, outcomes: BTreeMap<String, u64>) -> Result<(), Stop> {
-        let event = AuditEvent { phase: AuditPhase::Ended, at_ms: now_ms(), outcomes, ..self.event };
-        let recorded = self.trail.record(&event).await;
+    /// Records the end with its counts. What was done is done, and its result has to be told whatever becomes of the
+    /// trail: so this gives a note for a person, empty when everything stands there.
+    pub(crate) async fn end(mut self, outcomes: BTreeMap<String, u64>) -> String {
+        let event = AuditEvent { phase: AuditPhase::Ended, at_ms: now_ms(), outcomes, ..self.event.clone() };
+        self.record(&event).await;
         self.trail.close().await;
-        Ok(recorded?)
+        let missing = self.missing.map(|why| {
+            format!(
+                "note: it is done, but its end could not be written to the audit trail (action {}): {why}\n",
+                self.event.action
+            )
+        });
+        missing.unwrap_or_default()
+    }
+
+    /// A connection that idled as long as the action took may have ended, so it is made anew once.
+    async fn record(&mut self, event: &AuditEvent) {
+        if self.trail.record(event).await.is_ok() {
+            return;
+        }
+        if let Err(error) = self.record_anew(event).await {
+            self.missing.get_or_insert(error.to_string());
+        }
+    }
+
+    async fn record_anew(&mut self, event: &AuditEvent) -> Result<(), ConnectError> {
+        self.trail = AuditTrail::open(&self.broker).await?;
+        self.trail.record(event).await
     }
 }
 

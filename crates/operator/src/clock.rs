@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, civil, tz::Offset};
+use kingpost_broker::Letter;
 
 /// Beijing wall time to the second, as in `2026-01-01 08:00:00`.
 pub(crate) fn beijing(ms: i64) -> String {
@@ -72,6 +73,13 @@ pub(crate) fn point(text: &str, now_ms: i64) -> Result<i64, String> {
 
 fn two(large: i64, unit: &str, small: i64, part: &str) -> String {
     if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {part}") }
+}
+
+/// When a letter failed last, or, where the broker gave up, when it was published to its queue; in milliseconds since the
+/// epoch.
+pub(crate) fn failed_at(letter: &Letter) -> Option<i64> {
+    let failed_ms = Some(letter.failure.at_ms).filter(|at_ms| *at_ms > 0);
+    failed_ms.or_else(|| i64::try_from(letter.published_s?).ok()?.checked_mul(1_000))
 }
 
 #[cfg(test)]

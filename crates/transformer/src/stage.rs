@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kingpost_mapping::{Mapping, Outcome, Rejection, Scratch};
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, FieldProblem, Item, Outbox, RecordKey, Route, Stage, StageName,
-    Verdict, Work, decide,
+    Batch, BoxFuture, Failure, FailureKind, FieldProblem, Item, Origin, Outbox, RecordKey, Route, Stage,
+    StageName, Verdict, Work, decide,
 };
 
 /// The largest model that is published; RabbitMQ 4 refuses a message of 16 MiB.
@@ -64,6 +64,10 @@ impl TransformStage {
         next.extracted_ms = work.extracted_ms;
         next.reply_to.clone_from(&work.reply_to);
         next.traceparent.clone_from(&work.traceparent);
+        if work.origin == Origin::Replay {
+            // Whoever looks at it when it dies again wants to know why it died at first.
+            next.first_failure.clone_from(&work.first_failure);
+        }
         next.headers.clone_from(&work.headers);
         Ok(Some((route, next)))
     }
@@ -127,7 +131,7 @@ fn without_values(message: &str) -> String {
 mod tests {
     use std::path::Path;
 
-    use kingpost_model::{StageName, WorkId};
+    use kingpost_model::WorkId;
 
     use super::*;
 
@@ -153,6 +157,25 @@ mod tests {
             shards.insert(route.shard);
         }
         assert_eq!(shards.len(), 1, "{shards:?}");
+    }
+
+    #[test]
+    fn a_replayed_order_keeps_why_it_died_at_first() {
+        let schemes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemes");
+        let body = std::fs::read(schemes.join("purchase-stockin/cases/qimen/input.json")).unwrap();
+        let scheme = kingpost_scheme::load_dir(&schemes).unwrap().remove(0);
+        let stage = TransformStage::new(&*scheme.name, "STK_InStock", 1, Arc::clone(&scheme.mapping));
+        let key = RecordKey::new("STK_InStock", "RK1");
+        let work = Work::new(WorkId::new("w"), StageName::Transform, &*scheme.name, key, body);
+        let failure = Failure::new(FailureKind::BaseData, "no such material");
+        let record = kingpost_model::FailureRecord::of(&failure, &work, 1, "w/1");
+        for (origin, kept) in [(Origin::Replay, true), (Origin::Live, false)] {
+            let mut work = work.after_failure(record.clone(), false);
+            work.origin = origin;
+            let item = Item { work, redelivered: false };
+            let (_, next) = stage.transform(&item, &mut Scratch::default()).unwrap().unwrap();
+            assert_eq!(next.first_failure.is_some(), kept, "{origin:?}");
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::shared_broker;
-use kingpost_broker::{Destination, NoObserver, Posting, UNROUTABLE};
+use kingpost_broker::{Destination, NoObserver, Posting, RESUME_EXCHANGE, UNROUTABLE};
 use kingpost_model::{StageName, Tier};
-use lapin::options::QueueDeleteOptions;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeleteOptions};
 
 use crate::{SOON, lane, outsider, ready, route, start, take, wait_ready, work};
 
@@ -47,6 +47,22 @@ async fn what_comes_back_to_a_queue_that_is_gone_is_kept_and_holds_up_nothing() 
     channel.queue_delete("load.orders".into(), QueueDeleteOptions::default()).await?;
     wait_ready(&url, UNROUTABLE, 1).await.context("it was not kept")?;
     wait_ready(&url, "wait.5s", 0).await.context("it holds up the waiting queue")?;
+    // The way back of the runbook: by its own routing key through the exchange of what has waited.
+    let back = async || {
+        let got = channel.basic_get(UNROUTABLE.into(), BasicGetOptions { no_ack: true }).await?;
+        let got = got.context("it is lost")?.delivery;
+        let options = BasicPublishOptions::default();
+        channel
+            .basic_publish(RESUME_EXCHANGE.into(), got.routing_key, options, &got.data, got.properties)
+            .await?;
+        anyhow::Ok(())
+    };
+    back().await?;
+    wait_ready(&url, UNROUTABLE, 1).await.context("what still has no queue is lost on its way back")?;
+    broker.close(SOON).await;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    back().await?;
+    wait_ready(&url, "load.orders", 1).await.context("it didn't come back")?;
     broker.close(SOON).await;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod audit;
 mod custody;
 mod pipeline;
 mod replay;
+mod resumed;
 mod size;
 mod worker;
 

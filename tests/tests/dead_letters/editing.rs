@@ -27,6 +27,10 @@ async fn an_edited_letter_takes_the_place_of_its_original_which_the_trail_keeps(
         kingpost(&url, folder.path(), &arguments, &[("EDITOR", &editor)]).await
     };
 
+    let none = [("EDITOR", "no-such-editor"), ("VISUAL", "")];
+    let arguments = ["dead", "edit", "RK1", "--reason", "agreed"];
+    let (code, output) = kingpost(&url, folder.path(), &arguments, &none).await?;
+    assert!(code == Some(1) && output.contains("set EDITOR, or use --with FILE"), "{output}");
     let (code, output) = run("12.3400", &["--yes"]).await?;
     assert!(code == Some(0) && output.contains("nothing was changed"), "{output}");
     let (code, output) = run("'1,2'", &["--yes"]).await?;
@@ -60,6 +64,26 @@ async fn an_edited_letter_takes_the_place_of_its_original_which_the_trail_keeps(
     assert_eq!(kept.identity(), original.identity(), "the original can be had back");
     let change = serde_json::json!([{"path": "FRealQty", "from": "12.3400", "to": "7.50"}]);
     assert_eq!(details["changes"], change);
+    Ok(())
+}
+
+#[tokio::test]
+async fn letters_of_one_id_and_body_are_edited_once_and_go_together() -> Result<()> {
+    let (url, broker) = started("dl-twins").await?;
+    bury(&broker, [without_material("RK1"), without_material("RK2"), without_material("RK1")]).await?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("new.json"), r#"{"FBillNo":"RK1","FRealQty":7.50}"#)?;
+    let arguments = ["dead", "edit", "RK1", "--with", "new.json", "--reason", "agreed"];
+    let (code, output) = kingpost(&url, folder.path(), &arguments, &[]).await?;
+    assert!(code == Some(0) && output.contains("1 further letter of the same id and body"), "{output}");
+    let after = letters(&url, StageName::Load).await?;
+    let mut numbers: Vec<_> = after.iter().map(|letter| letter.work.key.number.as_str()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, ["RK1", "RK2"], "the old document would be posted beside the new one");
+    let events = trail(&url).await?;
+    let named = events.first().map(|event| event.letters.len());
+    assert_eq!((named, events[0].count), (Some(2), 2));
+    assert!(events[0].details["twins"][0]["properties"].is_object(), "{}", events[0].details);
     Ok(())
 }
 

@@ -84,6 +84,9 @@ async fn what_is_exported_discarded_and_imported_is_the_same_byte_for_byte() -> 
 
     let events = trail(&url).await?;
     let told: Vec<_> = events.iter().map(|e| (e.command.as_str(), e.phase, e.count)).collect();
+    let (exported, events) = events.split_at(2);
+    assert!(exported.iter().all(|event| event.command == "dead export" && event.count == 4));
+    let told = told.get(2..).unwrap_or_default();
     let expected = [
         ("dead discard", AuditPhase::Begun, 4),
         ("dead discard", AuditPhase::Ended, 4),
@@ -113,6 +116,8 @@ async fn only_what_is_meant_is_discarded_and_only_when_somebody_says_so() -> Res
         (&["dead", "discard", "RK9", "--reason", "x"], "nobody can be asked here; add --yes"),
         (&["dead", "discard", "RK9", "--reason", " ", "--yes"], "--reason: say why"),
         (&["dead", "discard", "RK9", "--yes"], "--reason"),
+        // As an unset variable leaves it.
+        (&["dead", "discard", "--cause", "", "--reason", "x", "--yes"], "it is empty"),
     ] {
         let (code, output) = run(arguments).await?;
         assert!(code == Some(2) && output.contains(expected), "{arguments:?}: {output}");
@@ -132,6 +137,51 @@ async fn only_what_is_meant_is_discarded_and_only_when_somebody_says_so() -> Res
     let left = letters(&url, StageName::Load).await?;
     let left: Vec<_> = left.iter().map(|letter| letter.work.key.number.as_str()).collect();
     assert_eq!(left, ["RK1", "RK2"], "the others keep their order");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_of_letters_that_were_discarded_earlier_survives_a_second_discard() -> Result<()> {
+    let (url, broker) = started("dl-again").await?;
+    bury(&broker, [without_material("RK1"), without_material("RK2")]).await?;
+    let folder = tempfile::tempdir()?;
+    let run = async |arguments: &[&str]| kingpost(&url, folder.path(), arguments, &[]).await;
+    let discard = async |number: &str| {
+        run(&["dead", "discard", number, "--out", "gone.ndjson", "--reason", "x", "--yes"]).await
+    };
+    let (code, output) = discard("RK1").await?;
+    assert_eq!(code, Some(0), "{output}");
+    let (code, output) = discard("RK2").await?;
+    assert!(code == Some(1) && output.contains("not overwritten"), "{output}");
+    let (code, output) = run(&["dead", "import", "gone.ndjson", "--reason", "x"]).await?;
+    assert_eq!(code, Some(0), "the only copy of RK1 is gone: {output}");
+    assert_eq!(letters(&url, StageName::Load).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn letters_that_are_alike_come_back_as_often_as_they_were_there() -> Result<()> {
+    let (url, broker) = started("dl-alike").await?;
+    let mut later = without_material("RK1");
+    later.headers = vec![("ticket".into(), "T-1".into())];
+    bury(&broker, [without_material("RK1"), without_material("RK1"), later, without_material("RK2")]).await?;
+    let folder = tempfile::tempdir()?;
+    let run = async |arguments: &[&str]| kingpost(&url, folder.path(), arguments, &[]).await;
+    let prints = async || -> Result<Vec<String>> {
+        let mut prints: Vec<_> =
+            letters(&url, StageName::Load).await?.iter().map(Letter::fingerprint).collect();
+        prints.sort();
+        Ok(prints)
+    };
+    let before = prints().await?;
+    let discard = ["dead", "discard", "--key", "RK1", "--out", "gone.ndjson", "--reason", "x", "--yes"];
+    let (code, output) = run(&discard).await?;
+    assert!(code == Some(0) && output.contains("3 dead letters discarded"), "{output}");
+    let (code, output) = run(&["dead", "import", "gone.ndjson", "--reason", "x"]).await?;
+    assert!(code == Some(0) && output.contains("3 dead letters imported"), "{output}");
+    assert_eq!(prints().await?, before);
+    let (code, output) = run(&["dead", "import", "gone.ndjson", "--reason", "x"]).await?;
+    assert!(code == Some(0) && output.contains("nothing to import: 3 letters"), "{output}");
     Ok(())
 }
 

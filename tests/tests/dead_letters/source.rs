@@ -8,17 +8,23 @@ use e2e::{
     lab::{Process, Sandbox, SandboxOptions, shared_broker},
     pipeline::{Pipeline, SCHEME, Schemes, Tempo},
 };
-use kingpost_model::StageName;
+use kingpost_model::{Failure, FailureKind, StageName};
 
-use super::{SOON, letters};
+use super::{SOON, bury, dead, letters, started};
 
 const FROM: &str = "2026-08-01T00:00:00+08:00";
 
-async fn replay(pipeline: &Pipeline, sandbox: &Sandbox, folder: &Path) -> Result<(Option<i32>, String)> {
-    let arguments =
-        ["dead", "replay", "--all", "--stage", "load", "--from-source", "--reason", "table mended"];
+const ALL: [&str; 4] = ["--all", "--stage", "load", "--from-source"];
+
+async fn kingpost(
+    pipeline: &Pipeline,
+    sandbox: &Sandbox,
+    folder: &Path,
+    arguments: &[&str],
+) -> Result<(Option<i32>, String)> {
     let process = Process::of("kingpost")?
-        .args(arguments)
+        .args(["dead", "replay", "--reason", "table mended"])
+        .args(arguments.iter().copied())
         .args(["--yes", "--verbose", "--wait", "60s"])
         .envs(sandbox.settings().iter().cloned())
         .env("AMQP_URL", pipeline.amqp_url.as_str())
@@ -61,7 +67,7 @@ async fn a_load_failure_that_a_mapping_caused_is_cured_from_the_source() -> Resu
     sandbox.post(&format!("wdt/orders/{cancelled}/cancel"), &serde_json::json!({})).await?;
     sandbox.delete(&format!("wdt/orders/{deleted}")).await?;
     let folder = tempfile::tempdir()?;
-    let (code, output) = replay(&pipeline, &sandbox, folder.path()).await?;
+    let (code, output) = kingpost(&pipeline, &sandbox, folder.path(), &ALL).await?;
     assert_eq!(code, Some(1), "two stay: {output}");
     pipeline.wait_done(&sandbox, 10, 2, SOON).await?;
     assert!(output.contains("its status is 10, the scheme asks for 80"), "{output}");
@@ -73,6 +79,44 @@ async fn a_load_failure_that_a_mapping_caused_is_cured_from_the_source() -> Resu
     let wrong = [&account.lost, &account.duplicated, &account.different];
     assert!(wrong.iter().all(|list| list.is_empty()), "{}", account.report());
     let kept = std::fs::read_dir(folder.path())?.next().context("the plan is kept for a second run")??;
-    assert!(kept.file_name().to_string_lossy().starts_with("replay-"));
+    let kept = kept.file_name().to_string_lossy().into_owned();
+    assert!(kept.starts_with("replay-"));
+    // Run again, they are asked for again, and stay again: there is no other copy of them.
+    let (code, output) = kingpost(&pipeline, &sandbox, folder.path(), &["--plan", &kept]).await?;
+    assert_eq!(code, Some(1), "{output}");
+    assert!(output.contains(&format!("the source has no {deleted} any more")), "{output}");
+    let left = letters(&url, StageName::Load).await?;
+    let left: Vec<&str> = left.iter().map(|letter| letter.work.key.number.as_str()).collect();
+    assert_eq!(left, [cancelled, deleted], "they are the only copies: {output}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_a_source_that_does_not_answer() -> Result<()> {
+    let (url, broker) = started("dl-silent").await?;
+    let failure = Failure::new(FailureKind::Unmappable, "one field can't be mapped");
+    bury(&broker, [dead(StageName::Transform, "RK1", "{}", &failure)]).await?;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let folder = tempfile::tempdir()?;
+    let process = Process::of("kingpost")?
+        .args(["dead", "replay", "--all", "--from-source", "--reason", "x", "--yes"])
+        .env("AMQP_URL", url.as_str())
+        .env("SCHEMES_DIR", e2e::pipeline::shipped_schemes().canonicalize()?)
+        .env("WDT_URL", format!("http://{}/openapi", silent.local_addr()?))
+        .envs([
+            ("WDT_TRANSPORT", "direct"),
+            ("WDT_SID", "s"),
+            ("WDT_APP_KEY", "k"),
+            ("WDT_APP_SECRET", "a:b"),
+        ])
+        .dir(folder.path())
+        .start()?;
+    let _call = tokio::time::timeout(SOON, silent.accept()).await.context(process.output())??;
+    let pid = process.pid().to_string();
+    anyhow::ensure!(std::process::Command::new("kill").args(["-INT", &pid]).status()?.success());
+    let status = process.wait(Duration::from_secs(10)).await?;
+    let output = process.output();
+    assert!(status.code() == Some(1) && output.contains("ended by Ctrl-C"), "{output}");
+    assert_eq!(letters(&url, StageName::Transform).await?.len(), 1, "{output}");
     Ok(())
 }

@@ -6,18 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kingpost_broker::{Custody, CustodyError, Destination, Held, Identity, Parcel, Posting, Round};
+use kingpost_broker::{AuditLetter, Custody, CustodyError, Destination, Held, Parcel, Posting, Round};
 use kingpost_model::{RecordKey, Route, StageName, Work, WorkId};
 use tokio::sync::watch;
 
 use super::{
-    Fate, Plan, REPLAY_HEADER, Remake, Shards, copy,
+    Plan, REPLAY_HEADER, Remake, Shards, Unmade, copy,
     ladder::{Next, Rules, Why},
-    ledger::{Ledger, Mark, identity},
+    ledger::{Fate, Ledger, Likeness, Mark},
     marked,
     rate::Rate,
     select::destination,
 };
+use crate::act::audited;
 
 /// A round holds letters that it passes over, and a broker takes them back after half an hour.
 const ROUND_MAX: Duration = Duration::from_secs(120);
@@ -46,11 +47,17 @@ pub(super) struct Shared {
     pub(super) stop: watch::Sender<bool>,
     /// Causes that were stopped, and why.
     pub(super) stopped: Mutex<BTreeMap<usize, Why>>,
+    /// Letters that were taken out because a copy of theirs was on its way or had ended well, for the audit trail.
+    pub(super) removed: Mutex<Vec<AuditLetter>>,
 }
 
 impl Shared {
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn removed(&self) -> MutexGuard<'_, Vec<AuditLetter>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn stopped(&self) -> MutexGuard<'_, BTreeMap<usize, Why>> {
@@ -71,6 +78,8 @@ pub(crate) enum LaneEnd {
     Unheard,
     /// A person ended it.
     Interrupted,
+    /// So many letters weren't found while somebody else was reading the queue.
+    Hidden(usize),
     /// No queue takes the copies.
     Refused(String),
     /// The connection was lost.
@@ -86,8 +95,8 @@ pub(super) struct Lane {
     pub(super) causes: Vec<usize>,
 }
 
-/// Letters that are wanted, by identity; several may have one.
-type Wanted = HashMap<Identity, VecDeque<usize>>;
+/// Letters that are wanted; several may be alike.
+type Wanted = HashMap<Likeness, VecDeque<usize>>;
 
 enum Flow {
     On,
@@ -166,13 +175,16 @@ impl Lane {
         }
     }
 
-    /// Sends letters; those that are not there are gone.
+    /// Sends letters; those that are not there are gone, unless somebody else is reading and may have them in hand.
     async fn send(&self, entries: Vec<usize>) -> Result<Flow, CustodyError> {
         let mut wanted = self.wanted(entries);
         let mut looks = 0;
         while !wanted.is_empty() {
+            // Before the round begins, whose own consumer would count.
+            let readers = self.custody.readers().await?;
             let mut round = self.custody.round().await?;
             let flow = self.pass(&mut round, &mut wanted).await;
+            let hidden = readers > 0 || round.seen() < round.mark();
             let whole = match flow {
                 Ok(Ok(whole)) => whole,
                 Ok(Err(end)) => {
@@ -187,6 +199,9 @@ impl Lane {
             }
             if whole {
                 looks += 1;
+                if looks >= LOOKS && hidden {
+                    return Ok(Flow::End(LaneEnd::Hidden(wanted.values().map(VecDeque::len).sum())));
+                }
                 if looks >= LOOKS {
                     let mut ledger = self.shared.ledger();
                     wanted.values().flatten().for_each(|entry| ledger.gone(*entry));
@@ -201,8 +216,8 @@ impl Lane {
     fn wanted(&self, entries: Vec<usize>) -> Wanted {
         let mut wanted = Wanted::new();
         for entry in entries {
-            if let Some(identity) = identity(&self.shared.plan, entry) {
-                wanted.entry(identity).or_default().push_back(entry);
+            if let Some(letter) = self.shared.plan.letters.get(entry) {
+                wanted.entry(Likeness::planned(letter)).or_default().push_back(entry);
             }
         }
         wanted
@@ -240,16 +255,17 @@ impl Lane {
         }
     }
 
-    /// Takes a letter that is wanted. A copy of this very plan that died again is another letter.
+    /// Takes a letter that is wanted. One that died again since, as a copy of this plan, of another or of none, is another
+    /// letter, whatever its id and body.
     fn pick(&self, held: Held, wanted: &mut Wanted) -> Option<(Held, usize)> {
         if held.letter.header(REPLAY_HEADER) == Some(self.shared.plan.plan.as_str()) {
             return None;
         }
-        let identity = held.letter.identity();
-        let entries = wanted.get_mut(&identity)?;
+        let likeness = Likeness::of(&held.letter);
+        let entries = wanted.get_mut(&likeness)?;
         let entry = entries.pop_front();
         if entries.is_empty() {
-            wanted.remove(&identity);
+            wanted.remove(&likeness);
         }
         entry.map(|entry| (held, entry))
     }
@@ -314,24 +330,36 @@ impl Lane {
         let plan = &self.shared.plan;
         let (mut moves, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for (held, entry) in batch {
-            let copy = match &self.shared.source {
-                Some(source) => source.remake(&held.letter, &plan.replies).await,
-                None => destination(&held.letter, self.stage, &self.scheme, &self.shared.shards)
-                    .map(|route| copy(&held.letter, route, &plan.plan, &plan.replies, entry))
-                    .ok_or_else(|| format!("SCHEMES_DIR has no scheme `{}`", self.scheme)),
-            };
+            // What is in hand when a person wants an end stays where it is.
+            let Some(copy) = self.copy(&held, entry).await else { break };
             match copy {
                 Ok(copy) => {
                     moves.push((held, vec![marked(copy, &plan.plan, entry).into()]));
                     entries.push(entry);
                 }
-                Err(text) => self.shared.ledger().unmade(entry, text),
+                Err(unmade) => self.shared.ledger().unmade(entry, unmade),
             }
         }
         if let Some((_, parcels)) = moves.first_mut() {
             parcels.insert(0, self.mark(&entries).into());
         }
         (moves, entries)
+    }
+
+    /// What a letter becomes; nothing when a person wants an end before its source has answered.
+    async fn copy(&self, held: &Held, entry: usize) -> Option<Result<Posting, Unmade>> {
+        let plan = &self.shared.plan;
+        let Some(source) = &self.shared.source else {
+            let copy = destination(&held.letter, self.stage, &self.scheme, &self.shared.shards)
+                .map(|route| copy(&held.letter, route, &plan.plan, &plan.replies, entry))
+                .ok_or_else(|| Unmade::of_order(format!("SCHEMES_DIR has no scheme `{}`", self.scheme)));
+            return Some(copy);
+        };
+        let mut stop = self.shared.stop.subscribe();
+        tokio::select! {
+            made = source.remake(&held.letter, &plan.replies) => Some(made),
+            _ = stop.wait_for(|stop| *stop) => None,
+        }
     }
 
     /// What the reply queue is told before these letters go.
@@ -359,16 +387,13 @@ impl Lane {
     }
 
     /// Puts right what a run that was cut off has left: a letter whose copy was never confirmed is to be sent again; one
-    /// whose copy has been reported on needs no second.
+    /// whose copy is on its way or has ended well needs no second. One whose copy failed again or was never made stays.
     async fn census(&self) -> Result<(), CustodyError> {
         let mine = self.shared.plan.letters.iter().enumerate();
         let mine = mine.filter(|(_, entry)| self.causes.contains(&entry.cause)).map(|(index, _)| index);
         let mut wanted = {
             let ledger = self.shared.ledger();
-            let answered = |entry: &usize| {
-                let fate = ledger.fates().get(*entry);
-                fate.is_some_and(|fate| fate.is_final() || matches!(fate, Fate::Waiting { .. }))
-            };
+            let answered = |entry: &usize| ledger.fates().get(*entry).is_some_and(Fate::has_living_copy);
             let (last, first): (Vec<_>, Vec<_>) = mine.partition(answered);
             // Of several letters with one identity, those that still have to go are found first.
             self.wanted(first.into_iter().chain(last).collect())
@@ -376,19 +401,20 @@ impl Lane {
         let mut round = self.custody.round().await?;
         while let Some(held) = round.next().await? {
             let Some((held, entry)) = self.pick(held, &mut wanted) else { continue };
-            let answered = {
+            let needless = {
                 let mut ledger = self.shared.ledger();
                 match ledger.fates().get(entry) {
                     Some(Fate::Sent) => {
                         ledger.unsent(entry);
                         false
                     }
-                    Some(Fate::Pending | Fate::Gone) | None => false,
-                    Some(_) => true,
+                    fate => fate.is_some_and(Fate::has_living_copy),
                 }
             };
-            if answered {
+            if needless {
+                let letter = audited(&held.letter);
                 round.remove(vec![held]).await?;
+                self.shared.removed().push(letter);
             }
         }
         round.close().await

@@ -3,12 +3,13 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use kingpost_broker::{Identity, Reply};
+use kingpost_broker::{Identity, Letter, Reply};
 use kingpost_model::{FailureKind, LoadedHow, Outcome, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ENTRY_HEADER, Plan, REPLAY_HEADER, ladder::Standing};
+use super::{ENTRY_HEADER, Plan, REPLAY_HEADER, Unmade, ladder::Standing, plan::Entry};
+use crate::clock::failed_at;
 
 /// What is known of one letter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,8 +29,8 @@ pub(crate) enum Fate {
     Read { handed_on: u64 },
     /// A dead letter again.
     Failed { stage: String, kind: FailureKind, cause: String, text: String },
-    /// It stays, because its order could not be made anew.
-    Unmade { text: String },
+    /// It stays, because its order could not be made anew: the source doesn't have it any more, or failed to answer.
+    Unmade { text: String, source_failed: bool },
     /// Not in its queue any more when its turn came: somebody else sent it or discarded it.
     Gone,
 }
@@ -38,6 +39,12 @@ impl Fate {
     /// Nothing more will be heard of it.
     pub(crate) fn is_final(&self) -> bool {
         !matches!(self, Fate::Pending | Fate::Sent | Fate::Waiting { .. })
+    }
+
+    /// A copy of it is on its way or has ended well, so that the letter itself may go. Not so for a copy that failed again:
+    /// it may have been taken out since, and two letters are better than none.
+    pub(super) fn has_living_copy(&self) -> bool {
+        matches!(self, Fate::Waiting { .. } | Fate::Loaded { .. } | Fate::Filtered | Fate::Read { .. })
     }
 }
 
@@ -163,8 +170,8 @@ impl Ledger {
     }
 
     /// A letter has nothing to be sent as.
-    pub(super) fn unmade(&mut self, entry: usize, text: String) {
-        self.set(entry, Fate::Unmade { text });
+    pub(super) fn unmade(&mut self, entry: usize, why: Unmade) {
+        self.set(entry, Fate::Unmade { text: why.text, source_failed: why.source_failed });
     }
 
     /// A letter was not found where it should be.
@@ -236,7 +243,7 @@ impl Ledger {
             *count += 1;
         }
         match &fate {
-            Fate::Failed { .. } => tally.standing.streak += 1,
+            Fate::Failed { .. } | Fate::Unmade { source_failed: true, .. } => tally.standing.streak += 1,
             Fate::Gone | Fate::Unmade { .. } => {}
             fate if fate.is_final() => tally.standing.streak = 0,
             _ => {}
@@ -252,15 +259,33 @@ fn place<'a>(standing: &'a mut Standing, fate: &Fate) -> Option<&'a mut usize> {
         Fate::Pending => Some(&mut standing.pending),
         Fate::Sent | Fate::Waiting { .. } => Some(&mut standing.out),
         Fate::Loaded { .. } | Fate::Filtered | Fate::Read { .. } => Some(&mut standing.well),
-        Fate::Failed { .. } => Some(&mut standing.failed),
+        // A source that fails would fail for the next letter as well, so the ladder has to hear of it.
+        Fate::Failed { .. } | Fate::Unmade { source_failed: true, .. } => Some(&mut standing.failed),
         Fate::Gone | Fate::Unmade { .. } => None,
     }
 }
 
-/// The identity of a letter of a plan.
-pub(super) fn identity(plan: &Plan, entry: usize) -> Option<Identity> {
-    let entry = plan.letters.get(entry)?;
-    Some(Identity { id: entry.id.clone(), sha256: entry.sha256.clone() })
+/// What tells a letter from all others: which message it is, which plan sent it last, and when it failed. A letter that died
+/// once more has the id and the body that it had.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Likeness {
+    identity: Identity,
+    replay: Option<String>,
+    failed_ms: Option<i64>,
+}
+
+impl Likeness {
+    /// Of a letter.
+    pub(super) fn of(letter: &Letter) -> Self {
+        let replay = letter.header(REPLAY_HEADER).map(str::to_owned);
+        Likeness { identity: letter.identity(), replay, failed_ms: failed_at(letter) }
+    }
+
+    /// Of a letter as it was when it was planned.
+    pub(super) fn planned(entry: &Entry) -> Self {
+        let identity = Identity { id: entry.id.clone(), sha256: entry.sha256.clone() };
+        Likeness { identity, replay: entry.replay.clone(), failed_ms: entry.failed_ms }
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +341,17 @@ mod tests {
             matches!(&ledger.fates()[0], Fate::Loaded { how: LoadedHow::Posted, number, .. } if number == "RK")
         );
         assert_eq!(ledger.pending(0, 9), [2]);
+    }
+
+    #[test]
+    fn a_source_that_fails_stops_its_cause_and_a_letter_without_an_order_does_not() {
+        let mut ledger = Ledger::new(&sample(&[30]));
+        let rules = crate::replay::Rules::default();
+        ledger.unmade(0, Unmade::of_order("deleted".into()));
+        assert_eq!(ledger.fates().first().map(Fate::has_living_copy), Some(false));
+        assert_eq!(rules.next(ledger.standing(0)), crate::replay::ladder::Next::Send(1));
+        ledger.unmade(1, Unmade { text: "down".into(), source_failed: true });
+        assert!(matches!(rules.next(ledger.standing(0)), crate::replay::ladder::Next::Stop(_)));
     }
 
     #[test]

@@ -31,7 +31,23 @@ pub(crate) trait Remake: Send + Sync {
     ///
     /// # Errors
     /// Why there is none, for a person; the letter stays then.
-    fn remake<'a>(&'a self, letter: &'a Letter, reply_to: &'a str) -> BoxFuture<'a, Result<Posting, String>>;
+    fn remake<'a>(&'a self, letter: &'a Letter, reply_to: &'a str) -> BoxFuture<'a, Result<Posting, Unmade>>;
+}
+
+/// Why there is nothing to be sent instead of a letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unmade {
+    /// For a person.
+    pub(crate) text: String,
+    /// The source failed, and would fail for other letters as well.
+    pub(crate) source_failed: bool,
+}
+
+impl Unmade {
+    /// It is a matter of this order alone.
+    pub(crate) fn of_order(text: String) -> Self {
+        Unmade { text, source_failed: false }
+    }
 }
 
 /// The copy of a letter that is sent again: same id, same body, its whole history, looked up before it is posted, counted

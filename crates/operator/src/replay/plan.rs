@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::ending::Stop;
 
 /// The layout of the file; another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is to be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,9 @@ pub(crate) struct Plan {
     pub(crate) replies: String,
     /// Sizes of the canary steps of each cause; the rest follows.
     pub(crate) steps: Vec<usize>,
-    /// SHA-256 over the identities below.
+    /// Host, port and virtual host of the RabbitMQ whose letters are meant.
+    pub(crate) broker: String,
+    /// SHA-256 over the whole plan, with nothing in the place of this.
     pub(crate) digest: String,
     pub(crate) causes: Vec<Cause>,
     pub(crate) letters: Vec<Entry>,
@@ -76,6 +78,12 @@ pub(crate) struct Entry {
     pub(crate) id: String,
     /// SHA-256 of its body.
     pub(crate) sha256: String,
+    /// The plan that had sent it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replay: Option<String>,
+    /// When it had failed, in milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed_ms: Option<i64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -93,7 +101,7 @@ impl Plan {
         causes: Vec<Cause>,
         letters: Vec<Entry>,
     ) -> Self {
-        let mut plan = Plan {
+        Plan {
             replies: format!("replay.{id}"),
             plan: id,
             version: VERSION,
@@ -104,12 +112,11 @@ impl Plan {
             selected_by,
             from_source: false,
             steps: super::Rules::default().steps,
+            broker: String::new(),
             digest: String::new(),
             causes,
             letters,
-        };
-        plan.digest = plan.digest_now();
-        plan
+        }
     }
 
     /// The dead-letter queues it takes from, in order, each with scheme and stage.
@@ -129,16 +136,18 @@ impl Plan {
         self.causes.get(entry.cause)
     }
 
-    fn digest_now(&self) -> String {
-        let mut hash = Sha256::new();
-        for entry in &self.letters {
-            let queue = self.cause(entry).map_or("", |cause| cause.queue.as_str());
-            for part in [queue, &entry.id, &entry.sha256] {
-                hash.update(part.as_bytes());
-                hash.update([0]);
-            }
-        }
-        hex::encode(hash.finalize())
+    /// Over everything that would be written, so that no member is changed by mistake. Whoever wants to change one can make
+    /// a new digest too; the one in the audit trail tells what was carried out.
+    fn digest_now(&self) -> Result<String, String> {
+        let blank = Plan { digest: String::new(), ..self.clone() };
+        let bytes = serde_json::to_vec(&blank).map_err(|error| error.to_string())?;
+        Ok(hex::encode(Sha256::digest(bytes)))
+    }
+
+    /// Puts the digest of what the plan is now into it.
+    pub(crate) fn seal(&mut self) -> Result<(), Stop> {
+        self.digest = self.digest_now().map_err(Stop::bug)?;
+        Ok(())
     }
 
     /// The file: one member per line, and one letter per line.
@@ -154,8 +163,9 @@ impl Plan {
         Ok(format!("{head}[\n    {}\n  ]\n}}\n", lines.join(",\n    ")))
     }
 
-    /// Writes a file that must not be there yet.
-    pub(crate) fn write(&self, path: &Path) -> Result<(), Stop> {
+    /// Seals the plan and writes a file that must not be there yet.
+    pub(crate) fn write(&mut self, path: &Path) -> Result<(), Stop> {
+        self.seal()?;
         let text = self.to_text()?;
         let write = || -> std::io::Result<()> {
             let mut file = File::create_new(path)?;
@@ -184,8 +194,8 @@ impl Plan {
         if plan.version != VERSION {
             return Err(format!("its version is {}, not {VERSION}", plan.version));
         }
-        if plan.digest != plan.digest_now() {
-            return Err("its letters were changed since it was made (the digest differs)".to_owned());
+        if plan.digest != plan.digest_now()? {
+            return Err("it was changed since it was made (the digest differs)".to_owned());
         }
         if plan.replies != format!("replay.{}", plan.plan) {
             return Err("its reply queue is not its own".to_owned());
@@ -234,23 +244,27 @@ pub(super) mod tests {
                 sha256: hex::encode(Sha256::digest(&number)),
                 number,
                 source_number: None,
+                replay: None,
+                failed_ms: Some(1_767_200_000_000),
             }));
         }
-        Plan::new(
+        let mut plan = Plan::new(
             "20261123-010203-abcdef".into(),
             1_767_200_400_000,
             "ops@demo".into(),
             "--all".into(),
             found,
             letters,
-        )
+        );
+        plan.seal().unwrap();
+        plan
     }
 
     #[test]
     fn a_plan_survives_its_file_and_has_a_line_per_letter() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plan.json");
-        let plan = sample(&[3, 2]);
+        let mut plan = sample(&[3, 2]);
         plan.write(&path).unwrap();
         assert_eq!(Plan::read(&path).unwrap(), plan);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -265,9 +279,12 @@ pub(super) mod tests {
         let text = sample(&[3]).to_text().unwrap();
         for (old, new, reason) in [
             ("s-RK00001", "s-RK00009", "digest"),
-            ("\"version\": 1", "\"version\": 2", "version"),
+            ("\"version\": 2", "\"version\": 1", "version"),
+            ("\"created_by\": \"ops@demo\"", "\"created_by\": \"me\"", "digest"),
+            ("\"cause 0\"", "\"cause 1\"", "digest"),
+            ("1767200000000", "1767200000001", "digest"),
             ("\"load.s.dead\"", "\"load.t.dead\"", "digest"),
-            ("replay.20261123", "replay.20261124", "reply queue"),
+            ("replay.20261123", "replay.20261124", "digest"),
             ("\"cause\":0", "\"cause\":7", "digest"),
             ("{", "", "expected"),
         ] {

@@ -8,6 +8,7 @@ use std::{
 
 use kingpost_broker::{AuditLetter, BrokerConfig, Custody, Replies};
 use kingpost_model::{LoadedHow, StageName};
+use kingpost_settings::Exit;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -59,14 +60,19 @@ pub(crate) struct Ended {
     pub(crate) stopped: BTreeMap<usize, Why>,
     /// Each dead-letter queue, and how the work on it ended.
     pub(crate) lanes: Vec<(String, LaneEnd)>,
+    /// What is to be told of the audit trail.
+    pub(crate) trail: String,
 }
 
 impl Ended {
-    /// Every letter ended well, or was taken care of by somebody else.
+    /// Every letter ended well, or was taken care of by somebody else; not all of them by somebody else, which looks more
+    /// like a plan for letters of another day.
     pub(crate) fn is_well(&self) -> bool {
-        self.fates
-            .iter()
-            .all(|fate| fate.is_final() && !matches!(fate, Fate::Failed { .. } | Fate::Unmade { .. }))
+        self.fates.iter().any(|fate| *fate != Fate::Gone)
+            && self
+                .fates
+                .iter()
+                .all(|fate| fate.is_final() && !matches!(fate, Fate::Failed { .. } | Fate::Unmade { .. }))
     }
 
     /// Which causes were stopped and why, for the audit trail.
@@ -117,20 +123,38 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
         news: watch::Sender::new(0),
         stop: watch::Sender::new(false),
         stopped: Mutex::default(),
+        removed: Mutex::default(),
     });
     let reader = listen(Arc::clone(&shared), replies).await?;
+    let ear = tokio::spawn(heed(Arc::clone(&shared)));
     let resumed = shared.ledger().fates().iter().any(|fate| *fate != Fate::Pending);
     shared.ledger().begin();
     let lanes = work(&shared, custodies, resumed).await;
     reader.abort();
     let fates = shared.ledger().fates().to_vec();
     let stopped = shared.stopped().clone();
-    let ended = Ended { plan: shared.plan.clone(), fates, stopped, lanes };
-    if !ended.stopped.is_empty() {
-        action.note(|event| event.details = ended.stops()).await?;
-    }
-    action.end(ended.outcomes()).await?;
+    let removed = std::mem::take(&mut *shared.removed());
+    let mut ended = Ended { plan: shared.plan.clone(), fates, stopped, lanes, trail: String::new() };
+    ended.trail = conclude(action, &ended, removed).await;
+    ear.abort();
     Ok(ended)
+}
+
+/// Writes into the audit trail how it ended; what to tell when that can't be done.
+async fn conclude(mut action: Action, ended: &Ended, removed: Vec<AuditLetter>) -> String {
+    if !removed.is_empty() {
+        action
+            .note(|event| {
+                event.count = removed.len() as u64;
+                event.letters = removed;
+                event.details = json!("taken out because a copy was on its way or had ended well");
+            })
+            .await;
+    }
+    if !ended.stopped.is_empty() {
+        action.note(|event| event.details = ended.stops()).await;
+    }
+    action.end(ended.outcomes()).await
 }
 
 /// The right to every queue of the plan, or to none.
@@ -197,7 +221,7 @@ async fn listen(shared: Arc<Shared>, replies: Replies) -> Result<tokio::task::Jo
     }
 }
 
-/// Works on every queue at once, shows progress, and hears a person's Ctrl-C.
+/// Works on every queue at once, and shows progress.
 async fn work(
     shared: &Arc<Shared>,
     custodies: Vec<(Custody, StageName, String)>,
@@ -215,6 +239,7 @@ async fn work(
     let mut told = 0;
     let mut tick = tokio::time::interval(SHOW_EVERY);
     let mut ends = Vec::new();
+    let (mut stop, mut said) = (shared.stop.subscribe(), false);
     loop {
         tokio::select! {
             end = lanes.join_next() => match end {
@@ -226,11 +251,12 @@ async fn work(
                 progress.show(counts(shared));
                 told = tell_stopped(shared, &progress, told);
             }
-            interrupted = tokio::signal::ctrl_c(), if !*shared.stop.borrow() => {
-                if interrupted.is_ok() {
-                    progress.say("ending: what is out is left to the workers; run the plan again to go on");
-                }
-                shared.stop.send_replace(true);
+            _ = stop.wait_for(|stop| *stop), if !said => {
+                said = true;
+                progress.say(
+                    "ending: what is out is left to the workers; run the plan again to go on. Ctrl-C once more ends it \
+                     at once",
+                );
             }
         }
     }
@@ -238,6 +264,19 @@ async fn work(
     progress.end();
     ends.sort_by(|one, other| one.0.cmp(&other.0));
     ends
+}
+
+/// A first Ctrl-C ends the run in good order, which takes a while where the broker is slow; a second ends the process, as a
+/// kill would: what was in hand stays, perhaps beside its copy, and the next run puts that right.
+async fn heed(shared: Arc<Shared>) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    shared.stop.send_replace(true);
+    if tokio::signal::ctrl_c().await.is_ok() {
+        eprintln!("ended; run the plan again to go on");
+        std::process::exit(i32::from(Exit::Failed.code()));
+    }
 }
 
 /// Tells of causes that were stopped since.

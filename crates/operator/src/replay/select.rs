@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use kingpost_broker::Letter;
 use kingpost_model::{FailureKind, Fault, Route, StageName};
 
-use super::plan::{Cause, Entry, Plan};
-use crate::ending::Stop;
+use super::{
+    REPLAY_HEADER,
+    plan::{Cause, Entry, Plan},
+};
+use crate::{clock::failed_at, ending::Stop};
 
 /// Numbers of a cause that a plan shows.
 const SAMPLES: usize = 5;
@@ -24,6 +27,8 @@ pub(crate) struct Planner {
     causes: Vec<Cause>,
     known: HashMap<CauseKey, usize>,
     letters: Vec<Entry>,
+    /// Windows among letters whose orders are to be read again.
+    windows: usize,
     /// A letter that has nowhere to go.
     homeless: Option<String>,
 }
@@ -32,13 +37,17 @@ impl Planner {
     /// With `from_source` the orders behind the letters are read again, and go to the transformers.
     pub(crate) fn new(shards: Shards, from_source: bool) -> Self {
         let (causes, known, letters) = (Vec::new(), HashMap::new(), Vec::new());
-        Planner { shards, from_source, causes, known, letters, homeless: None }
+        Planner { shards, from_source, causes, known, letters, windows: 0, homeless: None }
     }
 
     /// Adds a letter; letters come in the order of their queues.
     pub(crate) fn add(&mut self, letter: &Letter) {
         let failure = &letter.failure;
         let (stage, scheme) = place(letter);
+        if self.from_source && stage == StageName::Extract {
+            self.windows += 1;
+            return;
+        }
         let route = if self.from_source {
             Some(Route::new(StageName::Transform, &*scheme))
         } else {
@@ -83,12 +92,14 @@ impl Planner {
             source_number: letter.work.source_number.clone(),
             id: identity.id,
             sha256: identity.sha256,
+            replay: letter.header(REPLAY_HEADER).map(str::to_owned),
+            failed_ms: failed_at(letter),
         });
     }
 
     /// How many letters it holds.
     pub(crate) fn count(&self) -> usize {
-        self.letters.len()
+        self.letters.len() + self.windows
     }
 
     /// The plan.
@@ -104,6 +115,12 @@ impl Planner {
                 "SCHEMES_DIR has no scheme `{scheme}`, whose file says over how many queues its loading is spread; \
                  without it a letter could be sent to a queue that nobody reads"
             )));
+        }
+        if self.windows > 0 {
+            return Err(Stop::usage(
+                "windows of time are among the letters, and no source has such an order; add --stage transform or \
+                 --stage load, and replay the windows as they are",
+            ));
         }
         self.causes.iter_mut().for_each(|cause| cause.goes_to.sort());
         let mut plan = Plan::new(id, created_ms, created_by, selected_by, self.causes, self.letters);
@@ -155,6 +172,15 @@ mod tests {
         assert!(plan.causes[0].goes_to.iter().all(|queue| queue.starts_with("load.s.")), "{:?}", plan.causes);
         assert_eq!(plan.causes[2].goes_to, ["transform.s"]);
         assert_eq!(plan.queues().len(), 2);
+    }
+
+    #[test]
+    fn a_window_has_no_order_that_could_be_read_again() {
+        let mut planner = Planner::new([("s".to_owned(), 1)].into(), true);
+        planner.add(&letter(StageName::Load, "RK1", "x"));
+        planner.add(&letter(StageName::Extract, "w", "x"));
+        let stop = planner.finish("p".into(), 1, "ops".into(), String::new()).unwrap_err();
+        assert!(stop.exit.code() == 2 && stop.text.contains("--stage load"), "{}", stop.text);
     }
 
     #[test]

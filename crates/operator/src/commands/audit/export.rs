@@ -1,4 +1,4 @@
-use std::{fs::File, io::Write as _, path::PathBuf};
+use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
 
 use clap::Args;
 use kingpost_settings::Exit;
@@ -42,7 +42,8 @@ impl Export {
         .await?;
         let Some(path) = self.out else { return Ok(Report::done(lines)) };
         let write = || -> std::io::Result<()> {
-            let mut file = File::create_new(&path)?;
+            // It names orders and holds edited documents: only its owner may read it.
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(lines.as_bytes())?;
             file.sync_all()
         };

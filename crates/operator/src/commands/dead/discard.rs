@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::Args;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     file::{Writer, Written},
-    filter::Filter,
+    filter::{Filter, some},
     list::{Group, Groups},
     read::Places,
 };
@@ -37,7 +37,7 @@ const GROUP: usize = 256;
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Discard {
     /// The document's number in the target or in the source, or the id of the message
-    #[arg(value_name = "NUMBER")]
+    #[arg(value_name = "NUMBER", value_parser = some)]
     numbers: Vec<String>,
     /// All letters of the scheme and stage that are given, or of all
     #[arg(long)]
@@ -72,10 +72,12 @@ impl Discard {
             return Err(Stop::usage("--reason: say why, for whoever asks later"));
         }
         let places = Places::of(session, &self.filter)?;
-        let (custodies, notes) = custodies(&places).await?;
+        let (custodies, mut notes) = custodies(&places).await?;
         let id = new_id(session.now_ms, "dead discard");
         let path = self.out.clone().unwrap_or_else(|| format!("kingpost-discarded-{id}.ndjson").into());
-        let mut chosen = match self.choose(session, &custodies, &path).await {
+        // What was there before under this name may be the only copy of other letters: from here on the file is ours.
+        let writer = Writer::create(&path, session.now_ms, &self.actor.name(), &self.filter.describe())?;
+        let mut chosen = match self.choose(session, &custodies, writer).await {
             Ok(chosen) => chosen,
             Err(stop) => {
                 let _ = std::fs::remove_file(&path);
@@ -108,27 +110,36 @@ impl Discard {
         let (gone, trouble) = remove(&custodies, &mut chosen.wanted).await;
         let outcomes = [("discarded", gone), ("no longer there", count - gone)];
         let outcomes = outcomes.map(|(name, count)| (name.to_owned(), count as u64));
-        action.end(outcomes.into_iter().filter(|(_, count)| *count > 0).collect()).await?;
+        notes.push_str(&chosen.notes);
+        notes.push_str(&action.end(outcomes.into_iter().filter(|(_, count)| *count > 0).collect()).await);
         for custody in custodies {
             custody.release().await;
         }
         let kept = format!("the letters are in {}; kingpost dead import puts them back", path.display());
         if let Some(stop) = trouble {
-            return Err(stop.hint(&format!("{} discarded; {kept}", counted(gone, "letter"))));
+            return Err(stop.hint(&format!("{} discarded; {kept}\n{notes}", counted(gone, "letter"))));
         }
         let mut out = format!("{} discarded\n{kept}\n", counted(gone, "dead letter"));
         if gone < count {
-            out.push_str(&format!("{} were gone meanwhile\n", counted(count - gone, "letter")));
+            out.push_str(&format!(
+                "{} not found again: taken meanwhile, or in the hands of somebody who reads the queue\n",
+                counted(count - gone, "letter")
+            ));
         }
         Ok(Report::done(out).with_notes(notes))
     }
 
     /// Exports what the filter means and notes what was exported.
-    async fn choose(&self, session: &Session, custodies: &[Custody], path: &Path) -> Result<Chosen, Stop> {
-        let mut writer = Writer::create(path, session.now_ms, &self.actor.name(), &self.filter.describe())?;
+    async fn choose(
+        &self,
+        session: &Session,
+        custodies: &[Custody],
+        mut writer: Writer,
+    ) -> Result<Chosen, Stop> {
         let (mut groups, mut letters, mut looked) = (Groups::default(), Vec::new(), 0);
-        let mut wanted = Wanted::new();
+        let (mut wanted, mut notes) = (Wanted::new(), String::new());
         for custody in custodies {
+            let readers = custody.readers().await?;
             let mut round = custody.round().await?;
             while let Some(held) = round.next().await? {
                 looked += 1;
@@ -140,15 +151,24 @@ impl Discard {
                     *queue.entry(held.letter.identity()).or_insert(0) += 1;
                 }
             }
+            if readers > 0 || round.seen() < round.mark() {
+                notes.push_str(&format!(
+                    "note: somebody else is reading {}; letters in their hands are neither exported nor discarded\n",
+                    custody.queue()
+                ));
+            }
             round.close().await?;
         }
         if letters.is_empty() {
-            let text =
-                format!("none of {} is meant by {}", counted(looked, "dead letter"), self.filter.describe());
+            let text = format!(
+                "{notes}none of {} is meant by {}",
+                counted(looked, "dead letter"),
+                self.filter.describe()
+            );
             return Err(Stop::failed(text));
         }
         let written = writer.finish()?;
-        Ok(Chosen { written, wanted, letters, groups: groups.finish(session.now_ms) })
+        Ok(Chosen { written, wanted, letters, groups: groups.finish(session.now_ms), notes })
     }
 }
 
@@ -158,6 +178,8 @@ struct Chosen {
     wanted: Wanted,
     letters: Vec<AuditLetter>,
     groups: Vec<Group>,
+    /// What was out of sight.
+    notes: String,
 }
 
 impl Chosen {

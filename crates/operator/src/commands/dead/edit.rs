@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     io::Write as _,
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -33,7 +34,8 @@ Examples:
 
 Opens the document in $VISUAL or $EDITOR (vi if neither is set). It has to stay the same document: an order must keep its
 number and be mapped by its scheme, a model must keep its number. The edited letter takes the place of the original in
-the dead-letter queue under an id of its own; nothing is posted by this. The original and what differs are kept in the
+the dead-letter queue under an id of its own; nothing is posted by this. Where several letters have the id and the body
+of the original, all of them go. The original and what differs are kept in the
 audit trail. In the source system the order stays as it is: correct it there, and the next window brings it again.";
 
 /// The editor of every Unix.
@@ -92,11 +94,15 @@ impl Edit {
             }
         }
         match self.replace(&letter, &places, body, &changes).await {
-            Ok(id) if self.replay => {
-                eprintln!("{}", plain(&edited_text(&letter, &id)));
-                Box::pin(self.replayed(&letter, &id)?.run(session)).await
+            Ok(replaced) if self.replay => {
+                eprintln!("{}", plain(&edited_text(&letter, &replaced.id)));
+                eprint!("{}", plain(&replaced.notes()));
+                Box::pin(self.replayed(&letter, &replaced.id)?.run(session)).await
             }
-            Ok(id) => Ok(Report::done(plain(&done(&letter, &id, session.width)))),
+            Ok(replaced) => {
+                let done = plain(&done(&letter, &replaced.id, session.width));
+                Ok(Report::done(done).with_notes(plain(&replaced.notes())))
+            }
             Err(stop) => Err(stop.hint(&kept(draft))),
         }
     }
@@ -121,73 +127,126 @@ impl Edit {
             ControlFlow::Continue(())
         };
         let reading = Box::pin(places.scan(&filter, session.now_ms, usize::MAX, keep)).await?;
-        reading.notes()?;
-        let mut letters = found.into_iter();
-        match (letters.next(), letters.next()) {
-            (Some(letter), None) if letter.work.stage == StageName::Extract => {
+        let notes = reading.notes()?;
+        let alike = |letter: &Letter| {
+            found.first().is_some_and(|first: &Letter| {
+                first.queue == letter.queue && first.identity() == letter.identity()
+            })
+        };
+        if !found.iter().all(alike) {
+            let ids = found.iter().map(|letter| format!("\n  {} ({})", letter.work.id, letter.queue));
+            let ids: std::collections::BTreeSet<String> = ids.collect();
+            let text = format!("several letters have the number {}; give the id of one:", self.number);
+            return Err(Stop::usage(text + &ids.into_iter().collect::<String>()));
+        }
+        match found.into_iter().next() {
+            Some(letter) if letter.work.stage == StageName::Extract => {
                 Err(Stop::failed("a window is not edited; replay it as it is"))
             }
-            (Some(letter), None) => Ok((letter, places)),
-            (None, _) => {
+            Some(letter) => Ok((letter, places)),
+            None => {
                 let looked = counted(reading.looked, "dead letter");
-                Err(Stop::failed(format!("none of {looked} has the number {}", self.number)))
-            }
-            (Some(first), Some(second)) => {
-                let all = [first, second].into_iter().chain(letters);
-                let ids = all.map(|letter| format!("\n  {} ({})", letter.work.id, letter.queue));
-                let text = format!("several letters have the number {}; give the id of one:", self.number);
-                Err(Stop::usage(text + &ids.collect::<String>()))
+                Err(Stop::failed(format!("none of {looked} has the number {}\n{notes}", self.number)))
             }
         }
     }
 
-    /// Publishes the edited letter and takes the original out, once the trail holds both; the new id.
+    /// Publishes the edited letter and takes the original out, with every other of the same id and body, once the trail
+    /// holds them all.
     async fn replace(
         &self,
         letter: &Letter,
         places: &Places,
         body: Vec<u8>,
         changes: &[Change],
-    ) -> Result<String, Stop> {
+    ) -> Result<Replaced, Stop> {
         let (stage, scheme) = (letter.work.stage, &*letter.work.scheme);
-        let details = json!({
-            "original": letter.to_json(),
-            "changes": changes,
-            "edited": String::from_utf8_lossy(&body),
-        });
-        if details.to_string().len() > EVENT_BYTES {
-            let text = "the document is too large for the audit trail to keep the original and the difference; \
-                        correct the order in the source system";
-            return Err(Stop::failed(text));
-        }
         let custody = Custody::take(&places.broker, stage, scheme).await?;
         let mut round = custody.round().await?;
-        let Some(held) = find(&mut round, letter).await? else {
+        let mut twins = all_of(&mut round, letter).await?;
+        let Some(held) = twins.pop_front() else {
             let text = "the letter is no longer in its queue: it was replayed, edited or discarded meanwhile";
             return Err(Stop::failed(text));
         };
+        let details = details(&held.letter, &twins, changes, &body)?;
+        let (letter, count) = (held.letter.clone(), 1 + twins.len());
         let action = Action::begin(&places.broker, &self.actor, "dead edit", |event| {
             event.reason.clone_from(&self.reason);
             event.queues = vec![letter.queue.clone()];
-            event.count = 1;
-            event.letters = vec![audited(letter)];
+            event.count = count as u64;
+            event.letters = vec![audited(&letter); count];
             event.details = details;
         })
         .await?;
-        let work = revision::work(letter, body, action.id());
+        let work = revision::work(&letter, body, action.id());
         let id = work.id.as_str().to_owned();
         let posting = Posting { destination: Destination::Dead(Route::new(stage, scheme)), work };
         let moved = round.move_to(vec![(held, vec![posting.into()])]).await?;
         let refused = moved.into_iter().find_map(|moved| moved.refused);
+        if refused.is_none() {
+            // The edited letter is confirmed; one of these that stayed would bring the old document again.
+            round.remove(twins.into()).await?;
+        }
         round.close().await?;
         let outcome = if refused.is_none() { "edited" } else { "refused by its queue" };
-        action.end([(outcome.to_owned(), 1)].into()).await?;
+        let note = action.end([(outcome.to_owned(), count as u64)].into()).await;
         custody.release().await;
         match refused {
-            None => Ok(id),
-            Some(refusal) => Err(Stop::failed(format!("nothing was replaced: {refusal}"))),
+            None => Ok(Replaced { id, twins: count - 1, note }),
+            Some(refusal) => Err(Stop::failed(format!("nothing was replaced: {refusal}\n{note}"))),
         }
     }
+}
+
+/// What came of an edit.
+struct Replaced {
+    /// The id of the edited letter.
+    id: String,
+    /// So many more letters had the id and the body of the original, and went with it.
+    twins: usize,
+    /// What is to be told of the audit trail.
+    note: String,
+}
+
+impl Replaced {
+    fn notes(&self) -> String {
+        let twins = match self.twins {
+            0 => String::new(),
+            n => format!("note: {} of the same id and body went with it\n", counted(n, "further letter")),
+        };
+        twins + &self.note
+    }
+}
+
+/// What the audit trail keeps: the original and those beside it whole, and what differs.
+fn details(
+    letter: &Letter,
+    twins: &VecDeque<Held>,
+    changes: &[Change],
+    body: &[u8],
+) -> Result<serde_json::Value, Stop> {
+    let mut details = json!({
+        "original": letter.to_json(),
+        "changes": changes,
+        "edited": String::from_utf8_lossy(body),
+    });
+    if let (Some(details), false) = (details.as_object_mut(), twins.is_empty()) {
+        // Their body is that of the original.
+        let twins = twins.iter().filter_map(|held| {
+            let mut twin = held.letter.to_json();
+            let members = twin.as_object_mut()?;
+            members.remove("body");
+            members.remove("body_base64");
+            Some(twin)
+        });
+        details.insert("twins".to_owned(), twins.collect());
+    }
+    if details.to_string().len() > EVENT_BYTES {
+        let text = "the document is too large for the audit trail to keep the original and the difference; \
+                    correct the order in the source system";
+        return Err(Stop::failed(text));
+    }
+    Ok(details)
 }
 
 #[derive(Debug, Parser)]
@@ -196,14 +255,16 @@ struct Line {
     replay: Replay,
 }
 
-async fn find(round: &mut kingpost_broker::Round<'_>, letter: &Letter) -> Result<Option<Held>, Stop> {
+/// Every letter of the same id and body.
+async fn all_of(round: &mut kingpost_broker::Round<'_>, letter: &Letter) -> Result<VecDeque<Held>, Stop> {
     let wanted = letter.identity();
+    let mut found = VecDeque::new();
     while let Some(held) = round.next().await? {
         if held.letter.identity() == wanted {
-            return Ok(Some(held));
+            found.push_back(held);
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 fn scheme_of(session: &Session, letter: &Letter) -> Result<Scheme, Stop> {
@@ -276,6 +337,10 @@ fn edit(editor: &str, path: &Path) -> Result<(), Stop> {
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
     match status {
         Ok(status) if status.success() => Ok(()),
+        // What a shell says of a program that isn't there, or can't be run.
+        Ok(status) if matches!(status.code(), Some(126 | 127)) => Err(Stop::failed(format!(
+            "the editor `{editor}` can't be started; set EDITOR, or use --with FILE"
+        ))),
         Ok(status) => Err(Stop::failed(format!("the editor `{editor}` ended with {status}"))),
         Err(error) => Err(Stop::failed(format!("the editor `{editor}` can't be started: {error}"))),
     }
@@ -305,8 +370,8 @@ fn edited_text(letter: &Letter, id: &str) -> String {
 
 fn done(letter: &Letter, id: &str, width: u16) -> String {
     let commands = [
-        (format!("kingpost dead show {id}"), "look at it once more"),
-        (format!("kingpost dead replay {id} --reason '…'"), "send it"),
+        (format!("kingpost dead show {}", super::show::shell(id)), "look at it once more"),
+        (format!("kingpost dead replay {} --reason '…'", super::show::shell(id)), "send it"),
     ];
     format!("{}\n{}", edited_text(letter, id), next(&commands, width))
 }

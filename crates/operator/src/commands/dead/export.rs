@@ -1,10 +1,12 @@
 use std::{ops::ControlFlow, path::PathBuf};
 
 use clap::Args;
+use kingpost_model::Route;
+use serde_json::json;
 
 use super::{file::Writer, filter::Filter, read::Places};
 use crate::{
-    act::Actor,
+    act::{Action, Actor},
     ending::{Report, Stop},
     session::Session,
     terminal::counted,
@@ -28,6 +30,8 @@ pub(crate) struct Export {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
+    actor: Actor,
+    #[command(flatten)]
     filter: Filter,
 }
 
@@ -35,7 +39,7 @@ impl Export {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
         let places = Places::of(session, &self.filter)?;
         let what = self.filter.describe();
-        let mut writer = Writer::create(&self.out, session.now_ms, &Actor::default().name(), &what)?;
+        let mut writer = Writer::create(&self.out, session.now_ms, &self.actor.name(), &what)?;
         let mut trouble = None;
         let each = |letter| match writer.add(&letter) {
             Ok(()) => ControlFlow::Continue(()),
@@ -54,8 +58,21 @@ impl Export {
             }
         };
         let written = writer.finish()?;
+        // Without an entry in the trail no letter leaves the broker's care.
+        let action = Action::begin(&places.broker, &self.actor, "dead export", |event| {
+            event.queues =
+                places.queues.iter().map(|(stage, name)| Route::new(*stage, &**name).dead_queue()).collect();
+            event.count = written.count as u64;
+            event.digest = Some(written.sha256.clone());
+            event.details = json!({"selected": what, "file": self.out.display().to_string()});
+        })
+        .await;
+        let action = action.inspect_err(|_| {
+            let _ = std::fs::remove_file(&self.out);
+        })?;
+        let ended = action.end([("exported".to_owned(), written.count as u64)].into()).await;
         let count = counted(written.count, "dead letter");
         let out = format!("{count} in {}\nSHA-256 {}\n", written.path.display(), written.sha256);
-        Ok(Report::done(out).with_notes(notes))
+        Ok(Report::done(out).with_notes(notes + &ended))
     }
 }

@@ -10,12 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use kingpost_broker::{Identity, Letter};
+use kingpost_broker::{AuditLetter, Letter};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::filter::cause_code;
-use crate::{clock, ending::Stop};
+use crate::{act::audited, clock, ending::Stop};
 
 /// The member of the head that names the layout, and its version.
 const LAYOUT: (&str, u64) = ("kingpost-dead-letters", 1);
@@ -109,8 +109,17 @@ fn cannot(path: &Path, error: &std::io::Error) -> Stop {
 pub(super) struct Checked {
     /// SHA-256 of the foot.
     pub(super) sha256: String,
-    /// Queue, identity and number of every letter, in the order of the file.
-    pub(super) letters: Vec<(String, Identity, String)>,
+    /// Every letter, in the order of the file.
+    pub(super) letters: Vec<Line>,
+}
+
+/// One letter of a file, without its body.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) queue: String,
+    pub(super) named: AuditLetter,
+    /// Over all of it: see [`Letter::fingerprint`].
+    pub(super) fingerprint: String,
 }
 
 /// Reads a file to its end and checks all of it.
@@ -118,7 +127,11 @@ pub(super) fn check(path: &Path) -> Result<Checked, Stop> {
     let mut reader = Reader::open(path)?;
     let mut letters = Vec::new();
     while let Some(letter) = reader.next()? {
-        letters.push((letter.queue.clone(), letter.identity(), letter.work.key.number.clone()));
+        letters.push(Line {
+            queue: letter.queue.clone(),
+            named: audited(&letter),
+            fingerprint: letter.fingerprint(),
+        });
     }
     Ok(Checked { sha256: reader.sha256(), letters })
 }
@@ -251,7 +264,7 @@ mod tests {
         assert_eq!(bodies, [&b"{\"a\":1.00}"[..], b"\xff\x00", b""]);
         let checked = check(&path).unwrap();
         assert_eq!((checked.letters.len(), written.count), (3, 3));
-        assert_eq!(checked.letters[0].0, "load.purchase-stockin.dead");
+        assert_eq!(checked.letters[0].queue, "load.purchase-stockin.dead");
     }
 
     #[test]

@@ -11,13 +11,14 @@ use kingpost_model::{FailureKind, FailureRecord, StageName, Work};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock;
+pub(crate) use crate::clock::failed_at;
 
 /// What a letter must have to be chosen; every condition that is given has to hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Which letters")]
 pub(crate) struct Filter {
     /// Only this scheme; its file isn't read then
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = some)]
     pub(crate) scheme: Option<String>,
     /// Only this stage
     #[arg(long, value_name = "STAGE", value_parser = crate::commands::stage())]
@@ -26,13 +27,13 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "KIND", value_parser = kind(), hide_possible_values = true)]
     pub(crate) kind: Option<FailureKind>,
     /// Only letters with this cause: its code in `dead list`, or its text
-    #[arg(long, value_name = "CAUSE")]
+    #[arg(long, value_name = "CAUSE", value_parser = some)]
     pub(crate) cause: Option<String>,
     /// Only these: the number in the target or in the source, or the id of the message; may be repeated
-    #[arg(long = "key", value_name = "NUMBER")]
+    #[arg(long = "key", value_name = "NUMBER", value_parser = some)]
     pub(crate) keys: Vec<String>,
     /// Only letters whose failure or body holds this text, in the very same letters
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = some)]
     pub(crate) text: Option<String>,
     /// Only letters that failed longer ago than this: 90m, 2h, 3d
     #[arg(long, value_name = "AGE", value_parser = clock::span)]
@@ -40,6 +41,14 @@ pub(crate) struct Filter {
     /// Only letters that failed within this time: 90m, 2h, 3d
     #[arg(long, value_name = "AGE", value_parser = clock::span)]
     pub(crate) newer_than: Option<Duration>,
+}
+
+/// A value that says something: an empty one, as of an unset variable, would be held by every letter.
+pub(super) fn some(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty, and would mean every letter".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// One of the kinds of failure, by its word.
@@ -112,13 +121,6 @@ impl Filter {
 /// Whether a text names some work: its number in the target, its number in the source, or the id of its message.
 pub(crate) fn names(work: &Work, text: &str) -> bool {
     work.key.number == text || work.source_number.as_deref() == Some(text) || work.id.as_str() == text
-}
-
-/// When a letter failed last, or, where the broker gave up, when it was published to its queue; in milliseconds since the
-/// epoch.
-pub(crate) fn failed_at(letter: &Letter) -> Option<i64> {
-    let failed_ms = Some(letter.failure.at_ms).filter(|at_ms| *at_ms > 0);
-    failed_ms.or_else(|| i64::try_from(letter.published_s?).ok()?.checked_mul(1_000))
 }
 
 /// A short code for a cause, for a command line: eight hexadecimal digits that are equal for failures of one kind and cause.
@@ -225,7 +227,10 @@ mod tests {
 
     #[test]
     fn an_age_or_a_kind_that_is_none_is_a_wrong_command_line() {
-        for wrong in [["--older-than", "soon"], ["--kind", "sad"], ["--stage", "post"]] {
+        for wrong in [["--older-than", "soon"], ["--kind", "sad"], ["--stage", "post"]].into_iter().chain(
+            // What an unset variable leaves would mean every letter without a question.
+            ["--cause", "--text", "--key", "--scheme"].map(|name| [name, " "]),
+        ) {
             assert!(Line::try_parse_from(["x", wrong[0], wrong[1]]).is_err(), "{wrong:?}");
         }
     }

@@ -1,13 +1,13 @@
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use kingpost_broker::{AuditLetter, Custody, Identity, Letter, Parcel};
+use kingpost_broker::{AuditLetter, Custody, Letter, Parcel};
 use kingpost_model::StageName;
 
-use super::file::{self, Reader};
+use super::file::{self, Line, Reader};
 use crate::{
     act::{Action, Actor},
     ending::{Report, Stop},
@@ -20,8 +20,8 @@ Examples:
   kingpost dead import dead.ndjson --reason 'discarded by mistake'
 
 The whole file is checked before anything is published: every hash, the count, and that the dead-letter queues are
-there. A letter that lies in its queue already is left out, so that an import which broke off can be run again. Body and
-headers come back as they were exported; the letters are dead letters as before, and nothing is posted by this.";
+there. A letter that lies in its queue already is left out, as often as it lies there, so that an import which broke off
+can be run again. Body and headers come back as they were exported; the letters are dead letters as before, and nothing is posted by this.";
 
 /// Letters that are published before their confirms are awaited.
 const GROUP: usize = 256;
@@ -46,27 +46,22 @@ impl Import {
     pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
         let checked = file::check(&self.file)?;
         let broker = session.broker(&session.settings()?);
-        let mut wanted: BTreeMap<&str, HashSet<&Identity>> = BTreeMap::new();
-        for (queue, identity, _) in &checked.letters {
-            wanted.entry(queue).or_default().insert(identity);
-        }
         let mut custodies = BTreeMap::new();
-        for queue in wanted.keys() {
+        for Line { queue, .. } in &checked.letters {
+            if custodies.contains_key(queue) {
+                continue;
+            }
             let Some((stage, scheme)) = place_of(queue) else {
                 return Err(Stop::failed(format!(
                     "`{queue}` is no dead-letter queue of a stage and a scheme"
                 )));
             };
-            custodies.insert((*queue).to_owned(), Custody::take(&broker, stage, scheme).await?);
+            custodies.insert(queue.clone(), Custody::take(&broker, stage, scheme).await?);
         }
-        let mut there = present(&custodies, &wanted).await?;
-        let fresh = checked.letters.iter().filter(|(_, identity, _)| !there.contains(identity));
-        let named = fresh.map(|(_, identity, number)| AuditLetter {
-            id: identity.id.clone(),
-            key: number.clone(),
-            sha256: identity.sha256.clone(),
-        });
-        let named: Vec<AuditLetter> = named.collect();
+        let mut there = present(&custodies).await?;
+        let mut left = there.clone();
+        let fresh = checked.letters.iter().filter(|line| !take(&mut left, &line.fingerprint));
+        let named: Vec<AuditLetter> = fresh.map(|line| line.named.clone()).collect();
         let left_out = checked.letters.len() - named.len();
         if named.is_empty() {
             let count = counted(left_out, "letter");
@@ -90,7 +85,7 @@ impl Import {
         };
         let outcomes = [(end, count), ("there already", left_out)];
         let outcomes = outcomes.map(|(name, count)| (name.to_owned(), count as u64));
-        action.end(outcomes.into_iter().filter(|(_, count)| *count > 0).collect()).await?;
+        let notes = action.end(outcomes.into_iter().filter(|(_, count)| *count > 0).collect()).await;
         for custody in custodies.into_values() {
             custody.release().await;
         }
@@ -103,33 +98,43 @@ impl Import {
                         counted(left_out, "letter")
                     ));
                 }
-                Ok(Report::done(out))
+                Ok(Report::done(out).with_notes(notes))
             }
             Err((count, stop)) => {
-                Err(stop.hint(&format!("{} imported; run it again for the rest", counted(count, "letter"))))
+                let count = counted(count, "letter");
+                Err(stop.hint(&format!("{count} imported; run it again for the rest\n{notes}")))
             }
         }
     }
 }
 
-/// Which of the identities lie in their queues.
-async fn present(
-    custodies: &BTreeMap<String, Custody>,
-    wanted: &BTreeMap<&str, HashSet<&Identity>>,
-) -> Result<HashSet<Identity>, Stop> {
-    let mut there = HashSet::new();
+/// How many letters of each fingerprint lie in their queues: several may be alike, since windows overlap and what died
+/// twice is twice there.
+type There = HashMap<String, usize>;
+
+async fn present(custodies: &BTreeMap<String, Custody>) -> Result<There, Stop> {
+    let mut there = There::new();
     for (queue, custody) in custodies {
-        let identities = wanted.get(&**queue);
+        let readers = custody.readers().await?;
         let mut round = custody.round().await?;
         while let Some(held) = round.next().await? {
-            let identity = held.letter.identity();
-            if identities.is_some_and(|identities| identities.contains(&identity)) {
-                there.insert(identity);
-            }
+            *there.entry(held.letter.fingerprint()).or_default() += 1;
         }
+        let hidden = readers > 0 || round.seen() < round.mark();
         round.close().await?;
+        if hidden {
+            return Err(Stop::failed(format!(
+                "somebody else is reading {queue}, so that what lies there already can't be told; nothing was published. \
+                 Try again when they have done"
+            )));
+        }
     }
     Ok(there)
+}
+
+/// Whether one of a fingerprint is left; it is taken then.
+fn take(there: &mut There, fingerprint: &str) -> bool {
+    there.get_mut(fingerprint).filter(|count| **count > 0).map(|count| *count -= 1).is_some()
 }
 
 /// Publishes every letter of a file that isn't there yet; how many, also when it breaks off.
@@ -137,14 +142,14 @@ async fn publish(
     path: &Path,
     sha256: &str,
     custodies: &BTreeMap<String, Custody>,
-    there: &mut HashSet<Identity>,
+    there: &mut There,
 ) -> Result<usize, (usize, Stop)> {
     let mut reader = Reader::open(path).map_err(|stop| (0, stop))?;
     let (mut count, mut group, mut bytes) = (0, Vec::new(), 0);
     loop {
         let next = reader.next().map_err(|stop| (count, stop))?;
         let ended = next.is_none();
-        if let Some(letter) = next.filter(|letter| there.insert(letter.identity())) {
+        if let Some(letter) = next.filter(|letter| !take(there, &letter.fingerprint())) {
             bytes += letter.work.body.len();
             group.push(letter);
         }

@@ -10,6 +10,7 @@ use clap::Args;
 use comfy_table::{Cell, CellAlignment, Table};
 use kingpost_broker::Letter;
 use kingpost_model::{FailureKind, Fault, StageName};
+use kingpost_settings::Exit;
 use serde::Serialize;
 use serde_json::json;
 
@@ -98,10 +99,14 @@ impl List {
             )
         } else if nothing {
             format!("no dead letters in {}\n", counted(reading.there(), "queue"))
+        } else if count == 0 {
+            "no dead letters are in sight\n".to_owned()
         } else {
             tables(&groups, session.width)
         };
-        Ok(Report::done(out).with_notes(notes))
+        // A script that counts must not take for few what it was not shown.
+        let exit = if reading.is_hidden() { Exit::Failed } else { Exit::Done };
+        Ok(Report { out, notes, exit })
     }
 }
 
@@ -280,7 +285,7 @@ fn tables(groups: &[Group], width: u16) -> String {
         out.push('\n');
     }
     if let Some(group) = groups.first() {
-        let example = plain(&group.example);
+        let example = super::show::shell(&plain(&group.example));
         out.push_str(&next(
             &[
                 (format!("kingpost dead show {example}"), "everything about one of them"),
@@ -442,6 +447,12 @@ mod tests {
         assert_eq!(group["oldest_ms"], NOW_MS - 30 * HOUR_MS);
         assert_eq!(group["advice"], FailureKind::BaseData.advice());
         assert!(objects[0]["oldest_ms"].is_null());
+    }
+
+    #[test]
+    fn a_number_that_a_shell_would_read_otherwise_is_quoted_where_it_is_to_be_typed() {
+        let text = tables(&groups(&[base_data("RK 1", "SP-1", 1)]), 160);
+        assert!(text.contains("kingpost dead show 'RK 1'"), "{text}");
     }
 
     #[test]

@@ -23,7 +23,8 @@ Examples:
   kingpost dead replay --plan materials.json
 
 A plan freezes which letters are meant, by message id and body; what dies later isn't part of it. Nothing is moved:
-letters are read and put back. The file has a line per letter and can be reviewed; a changed one is refused.";
+letters are read and put back. The file has a line per letter and can be reviewed. A changed one is refused, which guards
+against mistakes; the digest in the audit trail tells which plan was carried out.";
 
 /// Freeze a selection of dead letters in a file: which, how many, and what would happen to them
 #[derive(Debug, Args)]
@@ -105,7 +106,8 @@ impl Selection<'_> {
             return Err(Stop::failed(format!("{text}\n{notes}")));
         }
         let id = act::new_id(session.now_ms, &self.words());
-        let plan = planner.finish(id, session.now_ms, actor.name(), self.words())?;
+        let mut plan = planner.finish(id, session.now_ms, actor.name(), self.words())?;
+        plan.broker = places.broker.place()?;
         Ok((plan, notes))
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Reading {
     missing: Vec<String>,
     /// Queues that hold more than was read: name, read, held.
     cut: Vec<(String, usize, usize)>,
+    /// Queues that somebody else was reading, and how many of their letters are known to be out of sight.
+    hidden: Vec<(String, usize)>,
 }
 
 impl Places {
@@ -79,6 +81,9 @@ impl Places {
             reading.looked += scanned.read;
             if !scanned.there {
                 reading.missing.push(queue);
+            } else if scanned.readers > 0 || (scanned.read < scanned.held.min(limit) && !broken) {
+                let unseen = if broken { 0 } else { scanned.held.min(limit).saturating_sub(scanned.read) };
+                reading.hidden.push((queue, unseen));
             } else if scanned.read < scanned.held && !broken {
                 reading.cut.push((queue, scanned.read, scanned.held));
             }
@@ -99,7 +104,12 @@ impl Reading {
 
     /// True when everything that was there was read.
     pub(crate) fn is_whole(&self) -> bool {
-        self.cut.is_empty()
+        self.cut.is_empty() && self.hidden.is_empty()
+    }
+
+    /// True when somebody else may have had letters in hand, so that "none" would be no answer.
+    pub(crate) fn is_hidden(&self) -> bool {
+        !self.hidden.is_empty()
     }
 
     /// What the answer leaves out, a line each.
@@ -118,9 +128,15 @@ impl Reading {
         }
         for (queue, read, held) in &self.cut {
             let read = counted(*read, "letter");
+            notes.push_str(&format!("note: {read} of {held} in {queue} were read; --limit reads more\n"));
+        }
+        for (queue, unseen) in &self.hidden {
+            let unseen = match unseen {
+                0 => "letters".to_owned(),
+                n => counted(*n, "letter"),
+            };
             notes.push_str(&format!(
-                "note: {read} of {held} in {queue} were read; --limit reads more, and letters that somebody else is \
-                 reading are out of sight\n"
+                "note: somebody else is reading {queue}; {unseen} may be out of sight until they have done\n"
             ));
         }
         Ok(notes)
@@ -140,6 +156,16 @@ mod tests {
         let Err(stop) = reading.notes() else { panic!("nothing was read") };
         assert_eq!(stop.exit.code(), 1);
         assert!(stop.text.contains("load.a.dead, load.b.dead"), "{}", stop.text);
+    }
+
+    #[test]
+    fn letters_in_the_hands_of_others_are_never_taken_for_none() {
+        let hidden = vec![("load.a.dead".to_owned(), 3), ("load.b.dead".to_owned(), 0)];
+        let reading = Reading { queues: 2, hidden, ..Reading::default() };
+        let Ok(notes) = reading.notes() else { panic!("both are there") };
+        assert!(notes.contains("reading load.a.dead; 3 letters may be out of sight"), "{notes}");
+        assert!(notes.contains("reading load.b.dead; letters may be"), "{notes}");
+        assert!(!reading.is_whole() && reading.is_hidden());
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::{
 };
 
 use clap::Args;
-use kingpost_broker::{Letter, Posting};
+use kingpost_broker::{BrokerConfig, Letter, Posting};
 use kingpost_model::BoxFuture;
 
 use super::{
-    filter::Filter,
+    filter::{Filter, some},
     plan::{Selection, shards, step, summary},
     results,
     source::Sources,
@@ -18,7 +18,7 @@ use crate::{
     act::Actor,
     clock,
     ending::{Report, Stop, both},
-    replay::{Order, Plan, Remake, Rules, run},
+    replay::{Order, Plan, Remake, Rules, Unmade, run},
     session::Session,
     terminal::{counted, plain},
 };
@@ -39,7 +39,7 @@ What becomes of each letter is remembered in the queue replay.<plan> for a week 
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Replay {
     /// The document's number in the target or in the source, or the id of the message
-    #[arg(value_name = "NUMBER", conflicts_with = "plan")]
+    #[arg(value_name = "NUMBER", conflicts_with = "plan", value_parser = some)]
     number: Option<String>,
     /// Carry out this plan, or take it up where it was left
     #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "from_source", "out", "scheme", "stage", "kind", "cause", "keys",
@@ -95,13 +95,14 @@ impl Replay {
         if reason.trim().is_empty() {
             return Err(Stop::usage("say why with --reason; it is kept in the audit trail"));
         }
+        let broker = session.broker(&settings);
+        at_home(&plan, &broker)?;
         let source = self.source(session, &plan)?;
         if !self.yes {
             confirm(&plan, session.width)?;
         }
         let steps = if self.steps.is_empty() { plan.steps.clone() } else { self.steps.clone() };
         let rules = Rules { steps, tolerance: usize::from(self.tolerance), ..Rules::default() };
-        let broker = session.broker(&settings);
         let order = Order {
             plan,
             broker: broker.clone(),
@@ -115,6 +116,7 @@ impl Replay {
         };
         let ended = run(order).await?;
         notes.push_str(&results::notes(&ended, &path, &broker, self.wait).await);
+        notes.push_str(&ended.trail);
         let out = if self.json {
             results::lines(&ended)?
         } else {
@@ -156,9 +158,22 @@ impl Replay {
 }
 
 impl Remake for Sources {
-    fn remake<'a>(&'a self, letter: &'a Letter, reply_to: &'a str) -> BoxFuture<'a, Result<Posting, String>> {
+    fn remake<'a>(&'a self, letter: &'a Letter, reply_to: &'a str) -> BoxFuture<'a, Result<Posting, Unmade>> {
         Box::pin(self.posting(letter, Some(reply_to)))
     }
+}
+
+/// Refuses a plan that was made elsewhere: all its letters would be told as gone.
+fn at_home(plan: &Plan, broker: &BrokerConfig) -> Result<(), Stop> {
+    let here = broker.place()?;
+    if plan.broker == here {
+        return Ok(());
+    }
+    Err(Stop::failed(format!(
+        "the plan is for the letters of {}, and AMQP_URL leads to {here}; nothing was sent. Correct AMQP_URL, or make a \
+         new plan here",
+        plan.broker
+    )))
 }
 
 /// Shows what would happen and has the number of letters typed, so that nobody sends more than they mean.

@@ -39,7 +39,7 @@ impl Tally {
         self.sent += usize::from(!matches!(fate, Fate::Pending | Fate::Gone | Fate::Unmade { .. }));
         match fate {
             Fate::Pending => self.left += 1,
-            Fate::Unmade { text } => {
+            Fate::Unmade { text, .. } => {
                 self.left += 1;
                 *self.reasons.entry(text.clone()).or_default() += 1;
             }
@@ -126,7 +126,7 @@ fn table(ended: &Ended, width: u16) -> Table {
 fn told(fate: &Fate) -> String {
     match fate {
         Fate::Pending => "not sent; it stays a dead letter".to_owned(),
-        Fate::Unmade { text } => format!("not sent; it stays a dead letter: {text}"),
+        Fate::Unmade { text, .. } => format!("not sent; it stays a dead letter: {text}"),
         Fate::Sent => "sent, nothing heard yet".to_owned(),
         Fate::Waiting { after_ms, kind, text } => {
             let after = clock::age(i64::try_from(*after_ms).unwrap_or(i64::MAX));
@@ -205,6 +205,14 @@ pub(super) async fn notes(ended: &Ended, path: &Path, broker: &BrokerConfig, wai
         let _ = match end {
             LaneEnd::Finished => Ok(()),
             LaneEnd::Unheard => writeln!(notes, "note: {}", unheard(ended, queue, broker, wait).await),
+            LaneEnd::Hidden(count) => writeln!(
+                notes,
+                "note: {queue}: somebody else is reading it; {} not found, which may be out of sight in their hands",
+                match *count {
+                    1 => "1 letter was".to_owned(),
+                    n => format!("{n} letters were"),
+                }
+            ),
             LaneEnd::Interrupted => writeln!(notes, "note: {queue}: ended by Ctrl-C"),
             LaneEnd::Refused(why) => writeln!(
                 notes,
@@ -220,6 +228,11 @@ pub(super) async fn notes(ended: &Ended, path: &Path, broker: &BrokerConfig, wai
             notes,
             "note: {failed} of the plan are dead letters again, with their new failure; once that is mended, another \
              replay takes them up"
+        );
+    }
+    if !ended.fates.is_empty() && ended.fates.iter().all(|fate| *fate == Fate::Gone) {
+        notes.push_str(
+            "note: not one letter of the plan is in its queue; `kingpost audit list` tells who took them\n",
         );
     }
     let open = ended.fates.iter().any(|fate| !fate.is_final());

@@ -192,7 +192,7 @@ fn commands(letter: &Letter, key: &str) -> Vec<(String, &'static str)> {
 }
 
 /// A word for a shell, in quotes where it needs them.
-fn shell(word: &str) -> String {
+pub(super) fn shell(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '+' | '@');
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -11,7 +11,7 @@ use kingpost_scheme::Scheme;
 use kingpost_settings::{Problems, wdt};
 use sha2::{Digest as _, Sha256};
 
-use crate::{clock, ending::Stop, session::Session};
+use crate::{clock, ending::Stop, replay::Unmade, session::Session};
 
 /// How often a source that is busy or away is asked for one order.
 const TRIES: u32 = 5;
@@ -59,28 +59,32 @@ impl Sources {
     ///
     /// # Errors
     /// Why there is none, for a person; the letter has to stay.
-    pub(crate) async fn posting(&self, letter: &Letter, reply_to: Option<&str>) -> Result<Posting, String> {
+    pub(crate) async fn posting(&self, letter: &Letter, reply_to: Option<&str>) -> Result<Posting, Unmade> {
         let work = &letter.work;
         let Some((scheme, source)) = self.schemes.get(&work.scheme) else {
-            return Err(format!("no source was opened for the scheme `{}`", work.scheme));
+            return Err(Unmade::of_order(format!("no source was opened for the scheme `{}`", work.scheme)));
         };
-        let number = order_number(letter)?;
+        let number = order_number(letter).map_err(Unmade::of_order)?;
         let since_s =
             work.modified_ms.map_or(scheme.source.window.start.as_second(), |ms| ms.div_euclid(1_000));
         match fetched(&**source, number, since_s).await {
             Ok(Fetched::Found(document)) => {
-                let work = order(scheme, letter, number, document, reply_to, self.now_ms)?;
+                let work = order(scheme, letter, number, document, reply_to, self.now_ms)
+                    .map_err(Unmade::of_order)?;
                 Ok(Posting { destination: Destination::Work(Route::new(work.stage, &*work.scheme)), work })
             }
-            Ok(Fetched::LeftOut(reason)) => {
-                Err(format!("{number} is in the source, but no longer among what is posted: {reason}"))
-            }
-            Ok(Fetched::Absent) => Err(format!(
+            Ok(Fetched::LeftOut(reason)) => Err(Unmade::of_order(format!(
+                "{number} is in the source, but no longer among what is posted: {reason}"
+            ))),
+            Ok(Fetched::Absent) => Err(Unmade::of_order(format!(
                 "the source has no {number} any more that was changed since {}; it was deleted, or the account may not \
                  see it",
                 clock::beijing(since_s.saturating_mul(1_000))
-            )),
-            Err(failure) => Err(format!("the source was asked for {number} in vain: {failure}")),
+            ))),
+            Err(failure) => Err(Unmade {
+                text: format!("the source was asked for {number} in vain: {failure}"),
+                source_failed: true,
+            }),
         }
     }
 }
