@@ -1,5 +1,6 @@
 //! The account: what the source holds against what the target and the dead-letter queues hold, document by document.
 
+mod counters;
 mod invariants;
 mod letters;
 
@@ -16,11 +17,14 @@ use serde_json::Value;
 
 use crate::lab::Sandbox;
 
+pub use counters::{Told, disagreements};
 pub use invariants::{Scene, invariants};
 pub use letters::{Letter, letters};
 
 /// The status of a stock-in that is to be posted (已完成).
 const COMPLETED: &str = "80";
+/// The organisation that the shipped table of stocks names for every warehouse.
+const ORGANISATION: &str = "100";
 /// Dead letters read per queue.
 const LETTERS_MAX: usize = 1_000_000;
 
@@ -139,6 +143,13 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The day in Beijing of a time that is epoch milliseconds or text.
+pub fn day(time: &str) -> String {
+    let stamp = time.parse().ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let day = stamp.map(|stamp| jiff::tz::offset(8).to_datetime(stamp).date().to_string());
+    day.unwrap_or_else(|| time.split([' ', 'T']).next().unwrap_or_default().to_owned())
 }
 
 fn decimal(text: &str) -> Option<Decimal> {
@@ -328,6 +339,9 @@ impl Account {
                 *count += 1;
                 *answered |= commit.get("answered").and_then(Value::as_bool).unwrap_or(false);
             }
+            if text(commit, "step") == "updated" {
+                self.unexpected.push(format!("{} was saved over, says the ledger", text(commit, "FBillNo")));
+            }
         }
         self.acknowledged = saves.values().filter(|(_, answered)| *answered).count();
         for (number, (count, _)) in saves.iter().filter(|(_, (count, _))| *count > 1) {
@@ -339,43 +353,57 @@ impl Account {
     }
 }
 
-/// How a document differs from its order: supplier, lines, materials, quantities and prices as decimals.
+/// How a document differs from its order, in everything that the sandbox shows of it; numbers are compared as decimals.
 fn difference(order: &Value, document: &Value) -> Option<String> {
-    let (ours, theirs) = (text(order, "provider_no"), text(document, "supplier"));
-    if ours != theirs {
-        return Some(format!("supplier {theirs} instead of {ours}"));
-    }
-    if text(document, "status") != "C" {
-        return Some(format!("status {} instead of C", text(document, "status")));
+    let date = day(text(document, "date"));
+    for (name, theirs, ours) in [
+        ("status", text(document, "status"), "C"),
+        ("supplier", text(document, "supplier"), text(order, "provider_no")),
+        ("date", date.as_str(), day(text(order, "check_time")).as_str()),
+        ("stock_org", text(document, "stock_org"), ORGANISATION),
+    ] {
+        if theirs != ours {
+            return Some(format!("{name} {theirs:?} instead of {ours:?}"));
+        }
     }
     let (ours, theirs) = (list(order, "lines"), list(document, "lines"));
     if ours.len() != theirs.len() {
         return Some(format!("{} lines instead of {}", theirs.len(), ours.len()));
     }
-    for (n, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-        if text(ours, "spec_no") != text(theirs, "material") {
-            return Some(format!(
-                "line {n}: material {} instead of {}",
-                text(theirs, "material"),
-                text(ours, "spec_no")
-            ));
-        }
-        for (name, source, target) in [("quantity", "num", "qty"), ("price", "tax_price", "tax_price")] {
-            let (source, target) = (decimal(text(ours, source)), decimal(text(theirs, target)));
-            if source.is_none() || source != target {
-                return Some(format!("line {n}: {name} {target:?} instead of {source:?}"));
-            }
-        }
-        let rate = decimal(text(ours, "tax")).map(|rate| (rate * Decimal::ONE_HUNDRED).normalize());
-        if rate != decimal(text(theirs, "tax_rate")).map(|rate| rate.normalize()) {
-            return Some(format!(
-                "line {n}: tax rate {} for {}",
-                text(theirs, "tax_rate"),
-                text(ours, "tax")
-            ));
+    let stock = text(order, "warehouse_no");
+    let lines = ours.iter().zip(theirs).enumerate();
+    lines
+        .filter_map(|(n, (ours, theirs))| {
+            line_difference(stock, ours, theirs).map(|found| format!("line {n}: {found}"))
+        })
+        .next()
+}
+
+fn line_difference(stock: &str, ours: &Value, theirs: &Value) -> Option<String> {
+    for (name, found, wanted) in [
+        ("material", text(theirs, "material"), text(ours, "spec_no")),
+        ("stock", text(theirs, "stock"), stock),
+        ("note", text(theirs, "note"), text(ours, "remark")),
+        // Lots are switched off in the shipped scheme.
+        ("lot", text(theirs, "lot"), ""),
+    ] {
+        if found != wanted {
+            return Some(format!("{name} {found:?} instead of {wanted:?}"));
         }
     }
-    None
+    let price = decimal(text(ours, "tax_price"));
+    let rate = decimal(text(ours, "tax")).map(|rate| rate * Decimal::ONE_HUNDRED);
+    for (name, found, wanted) in [
+        ("quantity", decimal(text(theirs, "qty")), decimal(text(ours, "num"))),
+        ("price", decimal(text(theirs, "tax_price")), price),
+        ("tax rate", decimal(text(theirs, "tax_rate")), rate),
+    ] {
+        if wanted.is_none() || found != wanted {
+            return Some(format!("{name} {found:?} instead of {wanted:?}"));
+        }
+    }
+    let (found, wanted) = (theirs.get("gift").and_then(Value::as_bool), price.map(|price| price.is_zero()));
+    (found != wanted).then(|| format!("gift {found:?} instead of {wanted:?}"))
 }
 
 #[cfg(test)]
@@ -385,13 +413,45 @@ mod tests {
     use super::*;
 
     fn order(number: &str, price: &str) -> Value {
-        json!({"order_no": number, "status": "80", "provider_no": "G1",
-               "lines": [{"spec_no": "S1", "num": "2.50", "tax_price": price, "tax": "0.13"}]})
+        // 00:30 of the second in Beijing, which is still the first in Greenwich.
+        json!({"order_no": number, "status": "80", "provider_no": "G1", "check_time": "1785601800000", "warehouse_no": "W1",
+               "lines": [{"spec_no": "S1", "num": "2.50", "tax_price": price, "tax": "0.13", "remark": "x"}]})
     }
 
     fn document(number: &str, price: &str) -> Value {
-        json!({"FBillNo": number, "status": "C", "supplier": "G1",
-               "lines": [{"material": "S1", "qty": "2.5", "tax_price": price, "tax_rate": "13"}]})
+        json!({"FBillNo": number, "status": "C", "supplier": "G1", "date": "2026-08-02", "stock_org": "100",
+               "lines": [{"material": "S1", "qty": "2.5", "tax_price": price, "tax_rate": "13", "stock": "W1",
+                          "gift": false, "note": "x", "lot": null}]})
+    }
+
+    #[test]
+    fn every_field_that_differs_is_found() {
+        let (order, right) = (order("RK1", "1.10"), document("RK1", "1.1"));
+        assert_eq!(difference(&order, &right), None);
+        for (path, wrong) in [
+            ("/status", json!("B")),
+            ("/supplier", json!("G2")),
+            ("/date", json!("2026-08-01")),
+            ("/stock_org", json!("101")),
+            ("/lines", json!([])),
+            ("/lines/0/material", json!("S2")),
+            ("/lines/0/qty", json!("2.50000001")),
+            ("/lines/0/tax_price", json!("1.11")),
+            ("/lines/0/tax_rate", json!("0.13")),
+            ("/lines/0/stock", json!("W2")),
+            ("/lines/0/gift", json!(true)),
+            ("/lines/0/note", Value::Null),
+            ("/lines/0/lot", json!("L1")),
+        ] {
+            let mut document = right.clone();
+            *document.pointer_mut(path).unwrap() = wrong;
+            assert!(difference(&order, &document).is_some(), "a wrong {path} is not found");
+        }
+        let gift = document("RK1", "0");
+        assert!(difference(&super::tests::order("RK1", "0"), &gift).is_some(), "a gift that is none");
+        let mut account = Account::default();
+        account.audit(&json!([{"FBillNo": "RK1", "step": "updated"}])).unwrap();
+        assert_eq!(account.unexpected.len(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     account::{Waiting, waiting},
-    lab::{Process, Sandbox, free_port, wait_until},
+    lab::{Process, Sandbox, Trace, free_port, wait_until},
 };
 
 /// The shipped scheme, and the name of its queues.
@@ -122,6 +123,8 @@ pub struct Pipeline {
     pub schemes: Schemes,
     settings: Vec<(String, String)>,
     client: reqwest::Client,
+    /// Every worker that was ever started, by its stage.
+    started: Mutex<Vec<(String, Trace)>>,
 }
 
 impl Pipeline {
@@ -129,7 +132,7 @@ impl Pipeline {
     pub fn new(amqp_url: impl Into<String>, schemes: Schemes, sandbox: &Sandbox) -> Result<Self> {
         let settings = sandbox.settings().to_vec();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-        Ok(Pipeline { amqp_url: amqp_url.into(), schemes, settings, client })
+        Ok(Pipeline { amqp_url: amqp_url.into(), schemes, settings, client, started: Mutex::default() })
     }
 
     /// Starts a worker, `extractor`, `transformer` or `loader`; doesn't wait until it is ready.
@@ -147,7 +150,22 @@ impl Pipeline {
             .env("HTTP_ADDR", http.as_str())
             .envs(more.iter().map(|(name, value)| (*name, *value)))
             .start()?;
+        self.started().push((stage.to_owned(), process.trace()));
         Ok(Worker { process, http })
+    }
+
+    /// What every worker of this pipeline has written, also of those that are gone.
+    pub fn outputs(&self) -> Vec<String> {
+        self.started().iter().map(|(_, trace)| trace.output()).collect()
+    }
+
+    /// Whether every worker of a stage that was ever started still runs, so that their counters are the whole story.
+    pub fn is_whole(&self, stage: &str) -> bool {
+        self.started().iter().all(|(of, trace)| of != stage || !trace.is_over())
+    }
+
+    fn started(&self) -> MutexGuard<'_, Vec<(String, Trace)>> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a worker says that it is ready.

@@ -20,8 +20,23 @@ pub struct Letter {
     pub id: String,
     /// Its headers as text, without those that the broker itself counts in (`x-…`).
     pub headers: BTreeMap<String, String>,
+    /// Its other properties as text.
+    pub properties: String,
     /// Its body.
     pub body: Vec<u8>,
+}
+
+impl Letter {
+    /// The value of a header; nothing where it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The counted attempt that it died on.
+    pub fn attempt(&self) -> u32 {
+        let digits: String = self.header("kingpost-attempt").chars().filter(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(0)
+    }
 }
 
 /// Reads up to `most` messages of a queue from its head and gives them back; none where there is no such queue.
@@ -48,7 +63,8 @@ pub async fn letters(amqp_url: &str, queue: &str, most: usize) -> Result<Vec<Let
             let delivery = delivery.context("the consumer ended")??;
             let id = delivery.properties.message_id().as_ref().map_or("", ShortString::as_str).to_owned();
             let headers = delivery.properties.headers().as_ref().map(texts).unwrap_or_default();
-            letters.push(Letter { id, headers, body: delivery.data });
+            let properties = format!("{:?}", delivery.properties.with_headers(FieldTable::default()));
+            letters.push(Letter { id, headers, properties, body: delivery.data });
         }
         channel.close(200, "read".into()).await.context("the channel can't be closed")?;
         let again = connection.create_channel().await?;

@@ -39,6 +39,10 @@ const UNPOSTABLE: u32 = 21;
 const WARM_UP: Duration = Duration::from_secs(12);
 /// How long the work that is left may take once everything is healed.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// After the healing something has to move within so long, while work is left.
+const PROGRESS_DEADLINE: Duration = Duration::from_secs(30);
+/// Empty queues without any progress for so long: what has not arrived by now is lost.
+const STANDSTILL: Duration = Duration::from_secs(12);
 
 /// What a run came to.
 #[derive(Debug)]
@@ -68,11 +72,12 @@ pub async fn run(seed: u64, duration: Duration) -> Result<Outcome> {
     println!("· healed after {:.1} s", start.elapsed().as_secs_f64());
     let mut violations = Vec::new();
     let healed = Instant::now();
-    let left = tokio::select! {
-        left = drain(&house) => left?,
-        () = house.watch() => None,
+    let drained = tokio::select! {
+        drained = drain(&house) => drained?,
+        () = house.watch() => Drained::default(),
     };
-    let drained = healed.elapsed();
+    violations.extend(drained.stuck);
+    let (left, drained) = (drained.left, healed.elapsed());
     match left {
         None => println!("· drained after {:.1} s", drained.as_secs_f64()),
         Some(left) => {
@@ -143,35 +148,86 @@ fn audited(summary: &Value) -> u64 {
     summary.pointer("/by_status/C").and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Waits until every order has ended somewhere and nothing waits; what is left where that takes too long.
-async fn drain(house: &House) -> Result<Option<String>> {
-    let end = Instant::now() + DRAIN_DEADLINE;
+/// What came of the draining.
+#[derive(Default)]
+struct Drained {
+    /// What is left where it took too long.
+    left: Option<String>,
+    /// What stood still after the healing.
+    stuck: Option<String>,
+}
+
+/// How far the work is. Windows come and go without any order, so they are no progress.
+#[derive(Clone, Copy, PartialEq)]
+struct Progress {
+    commits: usize,
+    audited: u64,
+    waiting: Waiting,
+}
+
+impl Progress {
+    async fn of(house: &House, waiting: Waiting) -> Result<Self> {
+        let commits = house.sandbox.ledger().await?.as_array().map_or(0, Vec::len);
+        let audited = audited(&house.sandbox.summary().await?);
+        Ok(Progress { commits, audited, waiting: Waiting { extract: 0, ..waiting } })
+    }
+}
+
+/// Waits until every order has ended somewhere and nothing waits, or until nothing moves any more.
+async fn drain(house: &House) -> Result<Drained> {
+    let began = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(250));
-    let mut inspector = None;
+    let (mut inspector, mut last, mut stuck) = (None, None, None);
+    let (mut moved, mut moves) = (began, 0_u32);
     loop {
         ticks.tick().await;
         if inspector.is_none() {
             inspector = house.pipeline.inspector().await.ok();
         }
-        let left = match &inspector {
-            Some(inspector) => match waiting(inspector, SCHEME, house.shards).await {
-                Ok(waiting) => left(waiting, &house.sandbox.summary().await?, house.orders),
-                Err(error) => Some(error.to_string()),
-            },
-            None => Some("the broker does not answer".to_owned()),
+        let seen = match &inspector {
+            Some(inspector) => waiting(inspector, SCHEME, house.shards).await,
+            None => Err(anyhow::anyhow!("the broker does not answer")),
         };
-        if left.is_none() || Instant::now() > end {
-            return Ok(left);
+        let left = match seen {
+            Ok(waiting) => {
+                let now = Progress::of(house, waiting).await?;
+                if last != Some(now) {
+                    moves += u32::from(last.is_some());
+                    (last, moved) = (Some(now), Instant::now());
+                }
+                left(waiting, now.audited, house.orders).filter(|_| {
+                    // What is missing now is for the account to name.
+                    busy(waiting) || moved.elapsed() < STANDSTILL
+                })
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if left.is_some() && moves == 0 && stuck.is_none() && began.elapsed() > PROGRESS_DEADLINE {
+            let seconds = PROGRESS_DEADLINE.as_secs();
+            stuck = Some(format!(
+                "nothing moved for {seconds} s after the healing: {}",
+                left.clone().unwrap_or_default()
+            ));
+        }
+        if left.is_none() || began.elapsed() > DRAIN_DEADLINE {
+            return Ok(Drained { left, stuck });
         }
     }
 }
 
-fn left(waiting: Waiting, summary: &Value, orders: u64) -> Option<String> {
-    let Waiting { extract, transform, load, retry, dead } = waiting;
-    let arrived = audited(summary) + u64::from(dead);
-    let idle = extract + transform + load + retry == 0;
-    (!idle || arrived < orders)
-        .then(|| format!("{arrived} of {orders} orders have ended, waiting: {waiting:?}"))
+fn busy(waiting: Waiting) -> bool {
+    let Waiting { extract, transform, load, retry, dead: _ } = waiting;
+    extract + transform + load + retry > 0
+}
+
+/// What is not done yet. Letters are no measure for orders by themselves: one that was cut off may be there twice, so the
+/// good ones and the dead ones are counted apart.
+fn left(waiting: Waiting, audited: u64, orders: u64) -> Option<String> {
+    let good = orders - u64::from(UNPOSTABLE);
+    let (dead, arrived) = (waiting.dead, audited >= good && waiting.dead >= UNPOSTABLE);
+    (busy(waiting) || !arrived).then(|| {
+        format!("{audited} of {good} audited, {dead} of {UNPOSTABLE} dead letters, waiting: {waiting:?}")
+    })
 }
 
 /// Which of the ERPs' scripted faults met a request.
@@ -246,4 +302,19 @@ fn lines(list: &Value) -> String {
 fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::copy(from, to).with_context(|| format!("can't copy {}", from.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_of_dead_letters_stand_for_no_order_that_is_on_its_way() {
+        let waiting = Waiting { dead: UNPOSTABLE + 4, ..Waiting::default() };
+        assert!(left(waiting, 96, 100 + u64::from(UNPOSTABLE)).is_some());
+        assert_eq!(left(waiting, 100, 100 + u64::from(UNPOSTABLE)), None);
+        let waiting = Waiting { dead: UNPOSTABLE - 1, ..waiting };
+        assert!(left(waiting, 101, 100 + u64::from(UNPOSTABLE)).is_some());
+        assert!(left(Waiting { retry: 1, dead: UNPOSTABLE, ..waiting }, 100, 100).is_some());
+    }
 }

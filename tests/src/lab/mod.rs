@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 pub use broker::{BrokerOptions, PrivateBroker};
 pub use leash::is_alive;
 pub use node::Node;
-pub use process::{Process, ProcessBuilder, binary};
+pub use process::{Process, ProcessBuilder, Trace, binary};
 pub use proxy::{Proxy, Traffic, Way, Welcome};
 pub use sandbox::{Sandbox, SandboxOptions};
 pub use shared::{SharedBroker, shared_broker};

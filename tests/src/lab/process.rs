@@ -1,8 +1,12 @@
 //! The workspace's own programs, run as real processes.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -80,6 +84,7 @@ impl ProcessBuilder {
         hold_dir(temp.path())?;
         let log = temp.path().join("output.log");
         std::fs::write(&log, "").context("can't make the output file")?;
+        let kept = File::open(&log).context("can't keep the output file open")?;
         let held = Held::start(&Start {
             program: &self.program,
             args: &self.args,
@@ -87,7 +92,31 @@ impl ProcessBuilder {
             dir: self.dir.as_deref().unwrap_or(temp.path()),
             log: &log,
         })?;
-        Ok(Process { name: self.name, held, log, _temp: temp })
+        let trace = Trace { log: Arc::new(kept), over: Arc::default() };
+        Ok(Process { name: self.name, held, log, trace, _temp: temp })
+    }
+}
+
+/// What outlives a process and its directory.
+#[derive(Clone)]
+pub struct Trace {
+    log: Arc<File>,
+    over: Arc<AtomicBool>,
+}
+
+impl Trace {
+    /// Everything that the process wrote, or has written so far.
+    pub fn output(&self) -> String {
+        let (mut bytes, mut part) = (Vec::new(), vec![0; 1 << 16]);
+        while let Ok(read @ 1..) = self.log.read_at(&mut part, bytes.len() as u64) {
+            bytes.extend_from_slice(part.get(..read).unwrap_or_default());
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether it was killed, waited for to its end, or dropped.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 }
 
@@ -96,6 +125,7 @@ pub struct Process {
     name: String,
     held: Held,
     log: PathBuf,
+    trace: Trace,
     _temp: TempDir,
 }
 
@@ -125,6 +155,11 @@ impl Process {
         self.held.pid()
     }
 
+    /// What outlives it.
+    pub fn trace(&self) -> Trace {
+        self.trace.clone()
+    }
+
     /// Whether it has not ended yet.
     pub fn is_running(&self) -> bool {
         self.held.ended().is_none()
@@ -137,6 +172,7 @@ impl Process {
 
     /// Ends it without warning (SIGKILL) and collects it.
     pub fn kill(&self) {
+        self.trace.over.store(true, Ordering::Relaxed);
         self.held.kill();
     }
 
@@ -152,7 +188,9 @@ impl Process {
 
     /// Waits for its end; past the deadline it fails with the end of its output.
     pub async fn wait(&self, deadline: Duration) -> Result<ExitStatus> {
-        self.held.wait(deadline).await.with_context(|| self.log_tail())
+        let status = self.held.wait(deadline).await.with_context(|| self.log_tail())?;
+        self.trace.over.store(true, Ordering::Relaxed);
+        Ok(status)
     }
 
     /// Everything it has written, standard output and error in one.
@@ -168,6 +206,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.trace.over.store(true, Ordering::Relaxed);
         if std::thread::panicking() {
             eprintln!("{}", self.log_tail());
         }

@@ -65,7 +65,7 @@ async fn a_body_of_the_greatest_size_that_we_send_is_taken_by_every_release() ->
 }
 
 #[tokio::test]
-async fn returned_messages_are_never_taken_for_published_nor_others_for_returned() -> Result<()> {
+async fn when_messages_come_back_then_none_of_them_counts_as_published_and_all_others_do() -> Result<()> {
     // The client attaches a return to whichever confirm completes next, so only correlation by id tells the truth. One
     // in a thousand is wrong otherwise: hence so many, every second of them unroutable.
     const PAIRS: u32 = 7_500;
@@ -115,7 +115,7 @@ async fn returned_messages_are_never_taken_for_published_nor_others_for_returned
 }
 
 #[tokio::test]
-async fn a_lost_binding_is_mended_and_nothing_is_lost() -> Result<()> {
+async fn when_a_binding_is_lost_then_it_is_mended_and_nothing_is_lost() -> Result<()> {
     let url = shared_broker().await?.vhost("broker-binding").await?;
     let counts = Arc::new(Counts::default());
     let broker = start(&url, counts.observer()).await?;

@@ -26,7 +26,7 @@ pub(crate) async fn refusal(url: &str) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_refused_with_the_difference() -> Result<()> {
+async fn when_a_queue_has_other_arguments_then_it_is_refused_with_the_difference() -> Result<()> {
     let url = shared_broker().await?.vhost("broker-conflict").await?;
     let (_connection, channel) = outsider(&url).await?;
     let options = QueueDeclareOptions::durable();

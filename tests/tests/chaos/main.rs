@@ -10,7 +10,7 @@ const SEED: u64 = 8;
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn after_a_minute_of_random_faults_every_order_is_in_kingdee_once_or_an_explained_dead_letter()
+async fn when_faults_are_random_for_a_minute_then_every_order_is_in_kingdee_once_or_an_explained_dead_letter()
 -> Result<()> {
     let outcome = Box::pin(e2e::chaos::run(SEED, MINUTE)).await?;
     assert!(outcome.violations.is_empty(), "seed {SEED}: {:#?}\n{:?}", outcome.violations, outcome.kept);

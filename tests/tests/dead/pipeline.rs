@@ -22,7 +22,7 @@ async fn what_base_data_cures_is_posted_once_and_the_rest_stays_explained() -> R
         seed: 7,
         from: Some(FROM.into()),
         spread: Some("2h".into()),
-        args: Vec::new(),
+        args: vec!["--repeated-numbers".to_owned()],
     };
     let sandbox = Sandbox::start(options).await?;
     let url = shared_broker().await?.vhost("replay-pipeline").await?;

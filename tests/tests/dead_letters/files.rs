@@ -49,6 +49,16 @@ fn whole(letters: &[Letter]) -> Vec<String> {
     whole
 }
 
+/// The letters of both queues as the broker hands them out, read by no code of the product.
+async fn raw(url: &str) -> Result<Vec<e2e::account::Letter>> {
+    let mut raw = Vec::new();
+    for stage in [StageName::Load, StageName::Transform] {
+        raw.extend(e2e::account::letters(url, &dead_queue(stage), 100).await?);
+    }
+    raw.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(raw)
+}
+
 #[tokio::test]
 async fn what_is_exported_discarded_and_imported_is_the_same_byte_for_byte() -> Result<()> {
     let (url, broker) = started("dl-files").await?;
@@ -61,6 +71,8 @@ async fn what_is_exported_discarded_and_imported_is_the_same_byte_for_byte() -> 
     let (load, transform) =
         (letters(&url, StageName::Load).await?, letters(&url, StageName::Transform).await?);
     assert_eq!((load.len(), transform.len()), (3, 1));
+    let before = raw(&url).await?;
+    assert_eq!(before.len(), 4);
 
     let folder = tempfile::tempdir()?;
     let run = async |arguments: &[&str]| kingpost(&url, folder.path(), arguments, &[]).await;
@@ -77,6 +89,7 @@ async fn what_is_exported_discarded_and_imported_is_the_same_byte_for_byte() -> 
 
     assert_eq!(whole(&letters(&url, StageName::Load).await?), whole(&load));
     assert_eq!(whole(&letters(&url, StageName::Transform).await?), whole(&transform));
+    assert_eq!(raw(&url).await?, before);
     // An import that broke off can be run again: what is there is left out.
     let (code, output) = run(&["dead", "import", "copy.ndjson", "--reason", "once more"]).await?;
     assert!(code == Some(0) && output.contains("nothing to import: 4 letters"), "{output}");

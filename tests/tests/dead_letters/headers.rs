@@ -23,7 +23,7 @@ async fn headers_explain_a_failure_and_hold_no_secret_and_nothing_personal() -> 
         seed: 7,
         from: Some(FROM.into()),
         spread: Some("2h".into()),
-        args: Vec::new(),
+        args: vec!["--repeated-numbers".to_owned()],
     };
     let sandbox = Sandbox::start(options).await?;
     let orders = sandbox.orders().await?;

@@ -43,7 +43,7 @@ async fn a_load_failure_that_a_mapping_caused_is_cured_from_the_source() -> Resu
         seed: 7,
         from: Some(FROM.into()),
         spread: Some("2h".into()),
-        args: Vec::new(),
+        args: vec!["--repeated-numbers".to_owned()],
     };
     let sandbox = Sandbox::start(options).await?;
     let url = shared_broker().await?.vhost("dl-source").await?;

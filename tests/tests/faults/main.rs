@@ -18,10 +18,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    account::{Account, Scene, invariants},
-    lab::{Node, PrivateBroker, Process, Sandbox, SandboxOptions, shared_broker, wait_until},
+    account::{Account, Scene, Told, disagreements, invariants},
+    lab::{Node, PrivateBroker, Process, Sandbox, SandboxOptions, shared_broker, wait_for, wait_until},
     pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker, metric},
 };
+use kingpost_model::{Route, StageName};
 use lapin::{
     Connection, ConnectionProperties,
     options::{QueueDeleteOptions, QueuePurgeOptions},
@@ -45,32 +46,44 @@ const LOAD: &str = "load.purchase-stockin";
 
 /// A pipeline between a broker and a sandbox, and what has to become of its orders.
 struct Run {
+    node: Node,
     sandbox: Sandbox,
     pipeline: Pipeline,
     orders: u32,
     dead: u32,
+    /// Whether Kingdee refuses a number that it has (编码唯一), which hides a second post.
+    unique: bool,
+    /// Dead letters have been moved since they were counted.
+    replayed: std::cell::Cell<bool>,
 }
 
 impl Run {
     /// On a vhost of the shared node, with so many orders of which so many can't be posted. Kingdee takes a number as often as
     /// it comes, so that its own check doesn't hide a second post.
     async fn shared(name: &str, orders: u32, dead: u32) -> Result<Run> {
-        Run::shared_with(name, orders, dead, &[REPEATED]).await
+        Run::shared_with(name, orders, dead, &[]).await
     }
 
     /// With further arguments for the sandbox.
     async fn shared_with(name: &str, orders: u32, dead: u32, more: &[&str]) -> Result<Run> {
-        let url = shared_broker().await?.vhost(name).await?;
-        Run::at(url, orders, dead, more).await
+        let node = shared_broker().await?;
+        Run::at((*node).clone(), node.vhost(name).await?, orders, dead, &[&[REPEATED][..], more].concat())
+            .await
+    }
+
+    /// With the rule that numbers are unique, for what is about that rule.
+    async fn unique(name: &str, orders: u32, dead: u32) -> Result<Run> {
+        let node = shared_broker().await?;
+        Run::at((*node).clone(), node.vhost(name).await?, orders, dead, &[]).await
     }
 
     /// On a node of its own.
     async fn private(broker: &PrivateBroker, orders: u32, dead: u32) -> Result<Run> {
-        Run::at(broker.amqp_url(), orders, dead, &[REPEATED]).await
+        Run::at((**broker).clone(), broker.amqp_url(), orders, dead, &[REPEATED]).await
     }
 
     /// Orders lie in two hours of August, which are two windows' worth at most.
-    async fn at(url: String, orders: u32, dead: u32, more: &[&str]) -> Result<Run> {
+    async fn at(node: Node, url: String, orders: u32, dead: u32, more: &[&str]) -> Result<Run> {
         let options = SandboxOptions {
             orders,
             unpostable: dead,
@@ -82,7 +95,8 @@ impl Run {
         let sandbox = Sandbox::start(options).await?;
         let tempo = Tempo { start: FROM.into(), width: "29d".into(), settle: SETTLE.into() };
         let pipeline = Pipeline::new(url, Schemes::at(&tempo)?, &sandbox)?;
-        Ok(Run { sandbox, pipeline, orders, dead })
+        let (unique, replayed) = (!more.contains(&REPEATED), false.into());
+        Ok(Run { node, sandbox, pipeline, orders, dead, unique, replayed })
     }
 
     /// Changes one line of the scheme; for what differs from the shipped one but for its tempo.
@@ -245,32 +259,104 @@ impl Run {
     /// What has to hold once everything has drained. The last worker is a loader: it takes the copies that one which was
     /// cut off has published late.
     async fn ended(&self, mut workers: Vec<Worker>) -> Result<Account> {
-        let (loader, mut logs) = (workers.pop(), Vec::new());
+        let whole = StageName::ALL.map(|stage| (stage, self.is_whole(stage)));
+        let (loader, mut pages) = (workers.pop(), Vec::new());
         // What was not settled would be ready again afterwards.
         for worker in workers {
-            logs.push(stop(worker).await?);
+            pages.push(self.pipeline.metrics(&worker).await?);
+            stop(worker).await?;
         }
         self.forget_windows().await?;
         if let Some(loader) = loader {
             self.drained().await?;
             self.until_no_doubt(&loader).await?;
-            logs.push(stop(loader).await?);
+            self.truthful(&whole, &loader, pages).await?;
+            stop(loader).await?;
         }
         // What a loader kept in hand to make its successor careful: a copy of a document that is there by now.
-        let kept = self.depth(LOAD).await?;
+        let kept = self.given_back().await?;
         if kept > 0 {
             let heir = self.start("loader")?;
             let done = ["stage=\"load\"", "verdict=\"done\""];
             self.until_metric(&heir, "kingpost_verdicts_total", &done, f64::from(kept)).await?;
-            self.until_no_doubt(&heir).await?;
-            logs.push(stop(heir).await?);
+            // Having been warned it warns its own successor, until the settle window is over.
+            self.until_settled().await?;
+            stop(heir).await?;
         }
-        let scene = Scene::of(&self.pipeline, &self.sandbox).logs(logs).faults_kill_nothing();
+        let mut scene = Scene::of(&self.pipeline, &self.sandbox).faults_kill_nothing();
+        if self.unique {
+            scene = scene.numbers_may_be_refused();
+        }
         let (account, violations) = invariants(&scene).await?;
         ensure!(violations.is_empty(), "{violations:#?}\n{}", account.report());
         ensure!(account.is_sound(), "{}", account.report());
-        ensure!(account.dead_letters() == self.dead as usize, "{}", account.report());
+        ensure!(account.dead_orders() == self.dead as usize, "{}", account.report());
+        // A worker that is killed may leave a letter twice; nobody else may.
+        let copies = account.dead_letters() - account.dead_orders();
+        ensure!(copies == 0 || whole.iter().any(|(_, whole)| !whole), "{}", account.report());
         Ok(account)
+    }
+
+    /// Waits until a loader has settled everything, and the broker has counted anew since.
+    async fn until_settled(&self) -> Result<()> {
+        let vhost = vhost(&self.pipeline.amqp_url)?;
+        let none = format!("{LOAD}\t0");
+        let mut since = None;
+        wait_until(SOON, "a loader to have nothing in hand", async || {
+            let looked = std::time::Instant::now();
+            let list = ["list_queues", "-p", &vhost, "name", "messages_unacknowledged"];
+            let table = self.node.ctl(&list).await.unwrap_or_default();
+            if !table.lines().any(|line| line == none) {
+                since = None;
+                return false;
+            }
+            looked - *since.get_or_insert(looked) >= Duration::from_millis(1_500)
+        })
+        .await
+    }
+
+    /// How many models are there once the broker has taken back what the last loader had in hand.
+    async fn given_back(&self) -> Result<u32> {
+        let inspector = self.pipeline.inspector().await?;
+        let back = wait_for(SOON, "the last consumer to be gone", async || {
+            let depth = inspector.depth(LOAD).await.ok()?;
+            depth.is_none_or(|depth| depth.consumers == 0).then(|| depth.map_or(0, |depth| depth.ready))
+        });
+        let kept = back.await?;
+        inspector.close().await;
+        Ok(kept)
+    }
+
+    /// Whether the counters of a stage's workers are the whole story.
+    fn is_whole(&self, stage: StageName) -> bool {
+        let worker = match stage {
+            StageName::Extract => "extractor",
+            StageName::Transform => "transformer",
+            StageName::Load => "loader",
+        };
+        self.pipeline.is_whole(worker) && !self.replayed.get()
+    }
+
+    /// What the workers count of themselves agrees with Kingdee's ledger and with the dead-letter queues. The others are
+    /// stopped, and these are their last metrics; the loader has still to settle its last batch.
+    async fn truthful(&self, whole: &[(StageName, bool)], loader: &Worker, pages: Vec<String>) -> Result<()> {
+        let mut truth = Told::default();
+        for (stage, _) in whole.iter().filter(|(_, whole)| *whole) {
+            let queue = Route::new(*stage, SCHEME).dead_queue();
+            truth.dead.push((*stage, self.depth(&queue).await?));
+        }
+        if whole.contains(&(StageName::Load, true)) {
+            let ledger = self.sandbox.ledger().await?;
+            let saved = |commit: &&Value| commit.get("step").and_then(Value::as_str) == Some("saved");
+            truth.saved = Some(ledger.as_array().context("no ledger")?.iter().filter(saved).count());
+        }
+        let mut found = Vec::new();
+        let agreed = wait_for(Duration::from_secs(10), "counters that tell the truth", async || {
+            let page = self.pipeline.metrics(loader).await.ok()?;
+            found = disagreements(&[pages.as_slice(), &[page]].concat(), &truth);
+            found.is_empty().then_some(())
+        });
+        agreed.await.with_context(|| format!("{found:#?}\n{}", loader.process.log_tail()))
     }
 }
 

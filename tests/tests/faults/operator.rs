@@ -9,6 +9,7 @@ use crate::{LOAD, Run, SOON, kingdee};
 impl Run {
     /// Runs the operator's command and gives back its exit code and output.
     async fn kingpost(&self, args: &[&str]) -> Result<(Option<i32>, String)> {
+        self.replayed.set(true);
         let process = Process::of("kingpost")?
             .args(args.iter().copied())
             .envs(self.sandbox.settings().iter().cloned())
@@ -65,20 +66,15 @@ async fn when_a_dead_letter_is_replayed_while_its_cause_persists_then_it_is_dead
     let run = Run::shared("operator-52", 24, 12).await?;
     let workers = run.start_all()?;
     run.drained().await?;
-    let (code, output) = run
-        .kingpost(&[
-            "dead",
-            "replay",
-            "--kind",
-            "base-data",
-            "--reason",
-            "an example",
-            "--yes",
-            "--out",
-            "plan.json",
-        ])
-        .await?;
+    let before = run.last_request().await?;
+    let replay =
+        ["dead", "replay", "--cause", "物料", "--reason", "an example", "--yes", "--out", "plan.json"];
+    let (code, output) = run.kingpost(&replay).await?;
     ensure!(code == Some(1), "exit code {code:?}\n{output}");
+    // The canary dies of it again, and the others of that cause are not even tried.
+    ensure!(output.contains("1 failed again") && output.contains("3 left"), "{output}");
+    let posts = run.requests("BatchSave", before).await?;
+    ensure!(posts.len() == 1, "{} calls for one canary: {posts:?}", posts.len());
     let account = run.sound(workers).await?;
     ensure!(account.dead_letters() == 12, "{}", account.report());
     Ok(())

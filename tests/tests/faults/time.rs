@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use e2e::lab::wait_until;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Run, SOON};
 
@@ -14,7 +14,10 @@ async fn when_the_sources_clock_is_an_hour_ahead_then_the_window_waits_and_is_re
     let workers = run.start_all()?;
     wait_until(SOON, "a refused request", async || {
         let requests = run.sandbox.get("requests?system=wdt").await.unwrap_or_default();
-        requests.as_array().is_some_and(|requests| !requests.is_empty())
+        let outcome =
+            |request: &Value| request.get("outcome").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let requests = requests.as_array().map_or(&[][..], Vec::as_slice);
+        requests.iter().map(outcome).any(|outcome| !outcome.is_empty() && outcome != "ok")
     })
     .await?;
     ensure!(

@@ -9,6 +9,7 @@ use e2e::{
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 
 use crate::{Run, SOON};
 
@@ -93,7 +94,19 @@ async fn when_the_brokers_certificate_proves_nothing_then_it_is_refused_and_neve
     hole.welcome(Welcome::Hole);
     let (_, hole_port) = hole.address().rsplit_once(':').context("no port")?;
     let silent = refused(&run, &at("localhost", hole_port.parse()?), Some(&ca), &["did not answer"]).await?;
-    for worker in [unknown, other, expired, silent] {
+    // What comes first is a handshake (22), whatever may follow.
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let plain = run
+        .pipeline
+        .start_with("transformer", &[("AMQP_URL", &at("localhost", listener.local_addr()?.port()))])?;
+    for _ in 0..2 {
+        let (mut stream, _) =
+            tokio::time::timeout(SOON, listener.accept()).await.context("nobody came")??;
+        let mut first = [0];
+        tokio::time::timeout(SOON, stream.read_exact(&mut first)).await.context("nothing was said")??;
+        ensure!(first == [0x16], "the first byte is {first:?}, which is no handshake of TLS");
+    }
+    for worker in [unknown, other, expired, silent, plain] {
         ensure!(!worker.process.output().contains("RabbitMQ is there"), "{}", worker.process.log_tail());
         worker.process.kill();
     }

@@ -24,7 +24,7 @@ pub(crate) async fn sandbox(orders: u32, unpostable: u32, more: &[&str]) -> Resu
         seed: 7,
         from: Some(FROM.into()),
         spread: Some("2h".into()),
-        args: more.iter().map(|arg| (*arg).to_owned()).collect(),
+        args: ["--repeated-numbers"].iter().chain(more).map(|arg| (*arg).to_owned()).collect(),
     };
     Sandbox::start(options).await
 }
