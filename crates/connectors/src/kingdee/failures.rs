@@ -24,6 +24,9 @@ fn words(errors: &[FieldError]) -> String {
     }
 }
 
+/// A lost session is no outage to be waited out: the next call logs in.
+const AFTER_SESSION: Duration = Duration::from_secs(1);
+
 /// What was said and what to do about it; the kind of the failure alone doesn't say the latter.
 fn explained(errors: &[FieldError], advice: &str) -> String {
     format!("{}: {advice}", words(errors))
@@ -32,7 +35,9 @@ fn explained(errors: &[FieldError], advice: &str) -> String {
 /// A refusal of one document, by the class that the catalogue gives it.
 pub(super) fn refused(ruling: &Ruling, errors: &[FieldError], msg_code: Option<i64>) -> Failure {
     let kind = match ruling.class {
-        Class::Transient | Class::SessionLost => FailureKind::Transient,
+        Class::Transient => FailureKind::Transient,
+        // A session that ends says nothing about the documents of its call.
+        Class::SessionLost => FailureKind::Unavailable,
         Class::Throttled => FailureKind::Throttled,
         Class::Data if ruling.base_data => FailureKind::BaseData,
         Class::Data | Class::State => FailureKind::Refused,
@@ -58,7 +63,6 @@ pub(super) fn reading(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
     let kind = match error.class_by(catalogue) {
         Class::Config => FailureKind::Configuration,
         Class::Throttled => FailureKind::Throttled,
-        Class::SessionLost => FailureKind::Transient,
         Class::Transient if matches!(error, KingdeeError::Refused(_)) => FailureKind::Transient,
         _ => FailureKind::Unavailable,
     };
@@ -80,7 +84,9 @@ pub(super) fn writing(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
         other => match other.class_by(catalogue) {
             Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
             // That nothing is executed after a lost session is nowhere promised: the next try looks the number up.
-            Class::SessionLost => Failure::new(FailureKind::Transient, other.to_string()),
+            Class::SessionLost => {
+                Failure::new(FailureKind::Unavailable, other.to_string()).retry_after(AFTER_SESSION)
+            }
             Class::Transient => Failure::new(FailureKind::Unavailable, other.to_string()),
             _ => {
                 let failure =

@@ -224,14 +224,15 @@ async fn what_has_to_be_tried_alone_is_not_tried_on_a_kingdee_that_does_not_work
 
 #[tokio::test]
 async fn a_lock_and_a_lost_session_pass() {
-    for (code, text) in [(13, LOCK), (1, "会话信息已丢失，请重新登录")] {
+    let session = (1, "会话信息已丢失，请重新登录", FailureKind::Unavailable);
+    for (code, text, kind) in [(13, LOCK, FailureKind::Transient), session] {
         let kingdee =
             Fake::with(move |call, _| if call.method == "BatchSave" { refusal(code, text) } else { None })
                 .await;
         // The look-up shows that the session works, so that its loss is no matter of configuration.
         let outcomes = kingdee.load(&[load("RK1", Standing::Verify)]).await;
         let passing = failure(&outcomes[0]);
-        assert_eq!((passing.kind, passing.in_flight), (FailureKind::Transient, false), "{text}");
+        assert_eq!((passing.kind, passing.in_flight), (kind, false), "{text}");
         assert_eq!(saves(&kingdee), ["BatchSave RK1"]);
     }
 }
