@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
-    inspect::{is_not_found, ready},
+    inspect::{RETURN_MAX, RETURN_PAUSE, depth_of, is_not_found, ready},
     walk::Walk,
 };
 
@@ -206,7 +206,7 @@ impl AuditTrail {
             }
             // A quorum queue refuses an offset. What is acknowledged there is gone, so it is walked over instead.
             None => {
-                let held = ready(&self.connection, AUDIT_QUEUE).await?.unwrap_or(0) as usize;
+                let held = self.held_at_rest(0).await?;
                 let mut walk = Walk::new(&self.connection, AUDIT_QUEUE, held, QUIET, self.timeout);
                 while let Some((delivery, _)) = walk.next_within(self.timeout).await? {
                     take(&delivery.data);
@@ -216,9 +216,24 @@ impl AuditTrail {
                 if seen < held {
                     return Err(cut_off());
                 }
+                self.held_at_rest(held).await?;
             }
         }
         Ok(())
+    }
+
+    /// How many events a quorum queue holds, once no reader counts any more and at least so many are back: the broker
+    /// answers a close before it has put back what was read. A reader that stays is not waited for longer than a moment.
+    async fn held_at_rest(&self, least: usize) -> Result<usize, ConnectError> {
+        let until = tokio::time::Instant::now() + RETURN_MAX;
+        loop {
+            let depth = depth_of(&self.connection, AUDIT_QUEUE).await?;
+            let (ready, readers) = depth.map_or((0, 0), |depth| (depth.ready as usize, depth.consumers));
+            if (readers == 0 && ready >= least) || tokio::time::Instant::now() >= until {
+                return Ok(ready);
+            }
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
     }
 
     /// A consumer of the stream from an offset on; nothing where the trail is no stream.

@@ -42,9 +42,9 @@ pub struct Scanned {
 /// Silence after which no further letter is expected.
 const QUIET: Duration = Duration::from_secs(2);
 /// Pause between two looks whether everything is back.
-const RETURN_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const RETURN_PAUSE: Duration = Duration::from_millis(20);
 /// Longest wait for everything to be back.
-const RETURN_MAX: Duration = Duration::from_secs(2);
+pub(crate) const RETURN_MAX: Duration = Duration::from_secs(2);
 
 /// A connection that only looks.
 pub struct Inspector {

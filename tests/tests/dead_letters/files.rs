@@ -1,6 +1,6 @@
 //! Out to a file, and back.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use kingpost_broker::{AuditPhase, Letter};
 use kingpost_model::{Failure, FailureKind, StageName};
 use lapin::{
@@ -8,7 +8,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::{AMQPValue, FieldArray, FieldTable, LongString},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{bury, dead, dead_queue, kingpost, letters, started, trail, without_material};
 
@@ -114,6 +114,34 @@ async fn what_is_exported_discarded_and_imported_is_the_same_byte_for_byte() -> 
         "the file that was imported is the one that was discarded"
     );
     assert_eq!(events[1].outcomes.get("discarded"), Some(&4));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_script_is_told_what_was_done_as_an_object() -> Result<()> {
+    let (url, broker) = started("dl-json").await?;
+    bury(&broker, [without_material("RK1"), without_material("RK2")]).await?;
+    let folder = tempfile::tempdir()?;
+    let object = async |arguments: &[&str]| -> Result<Value> {
+        let (code, output) = kingpost(&url, folder.path(), arguments, &[]).await?;
+        assert_eq!(code, Some(0), "{output}");
+        let line = output.lines().find(|line| line.starts_with('{')).context("no object")?;
+        Ok(serde_json::from_str(line)?)
+    };
+    let exported = object(&["dead", "export", "--out", "copy.ndjson", "--json"]).await?;
+    assert_eq!((&exported["exported"], &exported["file"]), (&json!(2), &json!("copy.ndjson")));
+    let discard = ["dead", "discard", "RK1", "--out", "gone.ndjson", "--reason", "a test", "--yes", "--json"];
+    let discarded = object(&discard).await?;
+    assert_eq!((&discarded["discarded"], &discarded["not_found"]), (&json!(1), &json!(0)));
+    let import = ["dead", "import", "gone.ndjson", "--reason", "back", "--json"];
+    let (first, second) = (object(&import).await?, object(&import).await?);
+    assert_eq!((&first["imported"], &first["there_already"]), (&json!(1), &json!(0)));
+    assert_eq!((&second["imported"], &second["there_already"]), (&json!(0), &json!(1)));
+    std::fs::write(folder.path().join("new.json"), r#"{"FBillNo":"RK1","FNote":"agreed"}"#)?;
+    let edit = ["dead", "edit", "RK1", "--with", "new.json", "--reason", "agreed", "--json"];
+    let edited = object(&edit).await?;
+    assert_eq!((&edited["number"], edited["edited"].is_string()), (&json!("RK1"), true), "{edited}");
+    drop(broker);
     Ok(())
 }
 

@@ -51,6 +51,9 @@ pub(crate) struct Discard {
     /// Don't ask whether the count is right
     #[arg(long)]
     yes: bool,
+    /// Print one JSON object of what was done
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     actor: Actor,
     #[command(flatten)]
@@ -118,6 +121,12 @@ impl Discard {
         let kept = format!("the letters are in {}; kingpost dead import puts them back", path.display());
         if let Some(stop) = trouble {
             return Err(stop.hint(&format!("{} discarded; {kept}\n{notes}", counted(gone, "letter"))));
+        }
+        if self.json {
+            let (file, sha256) = (path.display().to_string(), &chosen.written.sha256);
+            let object =
+                json!({"discarded": gone, "not_found": count - gone, "file": file, "sha256": sha256});
+            return Ok(Report::done(format!("{object}\n")).with_notes(notes));
         }
         let mut out = format!("{} discarded\n{kept}\n", counted(gone, "dead letter"));
         if gone < count {

@@ -68,6 +68,9 @@ pub(crate) struct Edit {
     /// Don't ask before the letter is replaced; nothing is asked with --with
     #[arg(long)]
     yes: bool,
+    /// Print one JSON object of what was done
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     actor: Actor,
 }
@@ -84,7 +87,11 @@ impl Edit {
             None => in_editor(session, &letter, &scheme)?,
         };
         let Some(Edited { body, changes, draft }) = edited else {
-            return Ok(Report::done("nothing was changed, nothing was done\n"));
+            let nothing = match self.json {
+                true => "{\"edited\":null}\n",
+                false => "nothing was changed, nothing was done\n",
+            };
+            return Ok(Report::done(nothing));
         };
         eprint!("{}", plain(&shown(&changes)));
         if self.with.is_none() && !self.yes {
@@ -99,6 +106,12 @@ impl Edit {
                 eprint!("{}", plain(&replaced.notes()));
                 Box::pin(self.replayed(&letter, &replaced.id)?.run(session)).await
             }
+            Ok(replaced) if self.json => {
+                let number = letter.work.key.number.as_str();
+                let object =
+                    json!({"edited": replaced.id, "number": number, "further_copies": replaced.twins});
+                Ok(Report::done(format!("{object}\n")).with_notes(plain(&replaced.notes())))
+            }
             Ok(replaced) => {
                 let done = plain(&done(&letter, &replaced.id, session.width));
                 Ok(Report::done(done).with_notes(plain(&replaced.notes())))
@@ -112,7 +125,8 @@ impl Edit {
         let (scheme, stage) = (&*letter.work.scheme, letter.work.stage.as_str());
         // With `=`, so that no reason is taken for an option.
         let [reason, actor] = [format!("--reason={}", self.reason), format!("--as={}", self.actor.name())];
-        let line = ["replay", id, "--scheme", scheme, "--stage", stage, &*reason, &*actor, "--yes"];
+        let mut line = vec!["replay", id, "--scheme", scheme, "--stage", stage, &*reason, &*actor, "--yes"];
+        line.extend(self.json.then_some("--json"));
         Line::try_parse_from(line).map(|line| line.replay).map_err(|error| Stop::bug(error.to_string()))
     }
 
@@ -391,6 +405,7 @@ mod tests {
             reason: "--odd reason".into(),
             with: None,
             replay: true,
+            json: false,
             yes: true,
             actor: Actor::default(),
         };

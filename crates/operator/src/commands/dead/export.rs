@@ -29,6 +29,9 @@ pub(crate) struct Export {
     /// Write to this file, which must not exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Print one JSON object of what was done
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     actor: Actor,
     #[command(flatten)]
@@ -71,6 +74,11 @@ impl Export {
             let _ = std::fs::remove_file(&self.out);
         })?;
         let ended = action.end([("exported".to_owned(), written.count as u64)].into()).await;
+        if self.json {
+            let file = written.path.display().to_string();
+            let object = json!({"exported": written.count, "file": file, "sha256": written.sha256});
+            return Ok(Report::done(format!("{object}\n")).with_notes(notes + &ended));
+        }
         let count = counted(written.count, "dead letter");
         let out = format!("{count} in {}\nSHA-256 {}\n", written.path.display(), written.sha256);
         Ok(Report::done(out).with_notes(notes + &ended))

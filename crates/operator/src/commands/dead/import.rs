@@ -38,6 +38,9 @@ pub(crate) struct Import {
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Print one JSON object of what was done
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     actor: Actor,
 }
@@ -63,6 +66,14 @@ impl Import {
         let fresh = checked.letters.iter().filter(|line| !take(&mut left, &line.fingerprint));
         let named: Vec<AuditLetter> = fresh.map(|line| line.named.clone()).collect();
         let left_out = checked.letters.len() - named.len();
+        let object = |imported: usize| {
+            let file = self.file.display().to_string();
+            let object = serde_json::json!({"imported": imported, "there_already": left_out, "file": file});
+            format!("{object}\n")
+        };
+        if named.is_empty() && self.json {
+            return Ok(Report::done(object(0)));
+        }
         if named.is_empty() {
             let count = counted(left_out, "letter");
             return Ok(Report::done(format!(
@@ -90,6 +101,7 @@ impl Import {
             custody.release().await;
         }
         match published {
+            Ok(count) if self.json => Ok(Report::done(object(count)).with_notes(notes)),
             Ok(count) => {
                 let mut out = format!("{} imported\n", counted(count, "dead letter"));
                 if left_out > 0 {
