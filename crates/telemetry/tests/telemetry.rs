@@ -38,6 +38,7 @@ fn touched() -> Metrics {
     lane.document_age(Duration::from_secs(800));
     lane.paused("configuration", true);
     metrics.shard_active("purchase-stockin", 3, true);
+    metrics.write_in_doubt("purchase-stockin", 3, false);
     let publisher = metrics.publisher();
     publisher.confirmed(Duration::from_millis(3));
     publisher.unroutable();
