@@ -1,6 +1,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -58,6 +58,25 @@ pub(crate) struct Discard {
     actor: Actor,
     #[command(flatten)]
     filter: Filter,
+}
+
+/// What was done, for a script.
+fn object(path: &Path, sha256: &str, gone: usize, count: usize) -> String {
+    let file = path.display().to_string();
+    let object = json!({"discarded": gone, "not_found": count - gone, "file": file, "sha256": sha256});
+    format!("{object}\n")
+}
+
+/// The same for people.
+fn told(kept: &str, gone: usize, count: usize) -> String {
+    let mut out = format!("{} discarded\n{kept}\n", counted(gone, "dead letter"));
+    if gone < count {
+        out.push_str(&format!(
+            "{} not found again: taken meanwhile, or in the hands of somebody who reads the queue\n",
+            counted(count - gone, "letter")
+        ));
+    }
+    out
 }
 
 /// What is to go: how often each identity was exported, by queue.
@@ -122,19 +141,10 @@ impl Discard {
         if let Some(stop) = trouble {
             return Err(stop.hint(&format!("{} discarded; {kept}\n{notes}", counted(gone, "letter"))));
         }
-        if self.json {
-            let (file, sha256) = (path.display().to_string(), &chosen.written.sha256);
-            let object =
-                json!({"discarded": gone, "not_found": count - gone, "file": file, "sha256": sha256});
-            return Ok(Report::done(format!("{object}\n")).with_notes(notes));
-        }
-        let mut out = format!("{} discarded\n{kept}\n", counted(gone, "dead letter"));
-        if gone < count {
-            out.push_str(&format!(
-                "{} not found again: taken meanwhile, or in the hands of somebody who reads the queue\n",
-                counted(count - gone, "letter")
-            ));
-        }
+        let out = match self.json {
+            true => object(&path, &chosen.written.sha256, gone, count),
+            false => told(&kept, gone, count),
+        };
         Ok(Report::done(out).with_notes(notes))
     }
 

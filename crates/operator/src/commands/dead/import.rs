@@ -46,6 +46,21 @@ pub(crate) struct Import {
 }
 
 impl Import {
+    /// What was done, for people or for a script.
+    fn told(&self, imported: usize, left_out: usize) -> String {
+        let (count, left) = (counted(imported, "dead letter"), counted(left_out, "letter"));
+        if self.json {
+            let file = self.file.display().to_string();
+            let object = serde_json::json!({"imported": imported, "there_already": left_out, "file": file});
+            return format!("{object}\n");
+        }
+        match (imported, left_out) {
+            (0, _) => format!("nothing to import: {left} of the file, all in their queues already\n"),
+            (_, 0) => format!("{count} imported\n"),
+            _ => format!("{count} imported\n{left} in their queues already, left out\n"),
+        }
+    }
+
     pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
         let checked = file::check(&self.file)?;
         let broker = session.broker(&session.settings()?);
@@ -66,19 +81,8 @@ impl Import {
         let fresh = checked.letters.iter().filter(|line| !take(&mut left, &line.fingerprint));
         let named: Vec<AuditLetter> = fresh.map(|line| line.named.clone()).collect();
         let left_out = checked.letters.len() - named.len();
-        let object = |imported: usize| {
-            let file = self.file.display().to_string();
-            let object = serde_json::json!({"imported": imported, "there_already": left_out, "file": file});
-            format!("{object}\n")
-        };
-        if named.is_empty() && self.json {
-            return Ok(Report::done(object(0)));
-        }
         if named.is_empty() {
-            let count = counted(left_out, "letter");
-            return Ok(Report::done(format!(
-                "nothing to import: {count} of the file, all in their queues already\n"
-            )));
+            return Ok(Report::done(self.told(0, left_out)));
         }
         let action = Action::begin(&broker, &self.actor, "dead import", |event| {
             event.reason.clone_from(&self.reason);
@@ -101,17 +105,7 @@ impl Import {
             custody.release().await;
         }
         match published {
-            Ok(count) if self.json => Ok(Report::done(object(count)).with_notes(notes)),
-            Ok(count) => {
-                let mut out = format!("{} imported\n", counted(count, "dead letter"));
-                if left_out > 0 {
-                    out.push_str(&format!(
-                        "{} in their queues already, left out\n",
-                        counted(left_out, "letter")
-                    ));
-                }
-                Ok(Report::done(out).with_notes(notes))
-            }
+            Ok(count) => Ok(Report::done(self.told(count, left_out)).with_notes(notes)),
             Err((count, stop)) => {
                 let count = counted(count, "letter");
                 Err(stop.hint(&format!("{count} imported; run it again for the rest\n{notes}")))
