@@ -336,7 +336,7 @@ fn offset(properties: &BasicProperties) -> Option<i64> {
 }
 
 fn cut_off() -> ConnectError {
-    ConnectError::Absent("the audit trail fell silent before its last event was read".to_owned())
+    ConnectError::Absent("the audit trail fell silent before its last event was read; try again".to_owned())
 }
 
 fn is_no_stream(error: &lapin::Error) -> bool {
