@@ -2,6 +2,7 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
+use bytes::Bytes;
 use lapin::{
     Channel, Connection, ErrorKind,
     options::QueueDeclareOptions,
@@ -181,6 +182,42 @@ impl Inspector {
         };
         // Somebody else may have taken some: then it is only a short wait.
         let _ = tokio::time::timeout(RETURN_MAX, returned).await;
+    }
+
+    /// The one message of a queue of length one, which stays there; nothing when it has none, or isn't there. Whoever leads
+    /// sees that it is read, and waits.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer or refuses, or others have the message in hand.
+    pub async fn peek(&self, queue: &str) -> Result<Option<Bytes>, ConnectError> {
+        let until = tokio::time::Instant::now() + RETURN_MAX;
+        loop {
+            match self.depth(queue).await? {
+                None => return Ok(None),
+                Some(depth) if depth.ready > 0 => {
+                    let connection = open(&self.config, Role::Inspect).await?;
+                    let mut walk = Walk::new(&connection, queue, 1, RETURN_MAX, self.timeout);
+                    let body = walk.next().await?.map(|(delivery, _)| Bytes::from(delivery.data));
+                    walk.close().await?;
+                    let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
+                    self.wait_returned(queue, usize::from(body.is_some())).await;
+                    if body.is_some() {
+                        return Ok(body);
+                    }
+                }
+                Some(_) => {}
+            }
+            // The leader replaces it, or another reader has it for a moment.
+            if tokio::time::Instant::now() >= until {
+                return match self.depth(queue).await? {
+                    Some(depth) if depth.consumers > 0 => Err(ConnectError::Absent(format!(
+                        "somebody else reads the queue `{queue}`; try again"
+                    ))),
+                    _ => Ok(None),
+                };
+            }
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
     }
 
     /// Closes the connection.

@@ -11,7 +11,8 @@ use kingpost_model::{RecordKey, Route, StageName, WORK_EXCHANGE, Work, WorkId};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ErrorKind,
     options::{
-        BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
+        QueueDeclareOptions,
     },
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
@@ -19,6 +20,7 @@ use lapin::{
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
+    inspect::{QueueDepth, depth_of},
     setup::Setup,
     topology::{Topology, short},
     wire,
@@ -29,6 +31,9 @@ use crate::{
 const CURSOR_LOOKS: u32 = 5;
 /// Pause between two looks.
 const CURSOR_PAUSE: Duration = Duration::from_millis(200);
+/// How long a cursor is waited for that somebody else reads: as long as the broker takes to give up on a reader that is
+/// frozen (two heartbeats and a bit more).
+const READER_MAX: Duration = Duration::from_secs(150);
 
 /// The right to cut windows of one scheme, held as long as its connection lives.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ pub struct Leadership {
     scheme: String,
     app: ShortString,
     timeout: Duration,
+    /// The tag of the instruction in hand.
+    instruction: Option<u64>,
 }
 
 fn answerless() -> ConnectError {
@@ -80,7 +87,14 @@ impl Leadership {
         };
         let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
         let timeout = config.confirm_timeout;
-        Ok(Some(Leadership { connection, channel, scheme: scheme.to_owned(), app, timeout }))
+        Ok(Some(Leadership {
+            connection,
+            channel,
+            scheme: scheme.to_owned(),
+            app,
+            timeout,
+            instruction: None,
+        }))
     }
 
     /// True while the connection, and with it the right, is held.
@@ -89,29 +103,70 @@ impl Leadership {
     }
 
     /// The last confirmed cursor. It is put back at once: a leader that died with it in hand would leave its successor
-    /// an empty queue for a moment, and an empty queue means to begin anew.
+    /// an empty queue for a moment, and an empty queue means to begin anew. While somebody else reads it, it is waited for.
     ///
     /// # Errors
-    /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
+    /// [`ConnectError`] when the broker doesn't answer, or a reader keeps the cursor; the leadership is over then.
     pub async fn cursor(&self) -> Result<Option<Bytes>, ConnectError> {
-        let read = async {
-            let queue = short(&Topology::cursor_queue(&self.scheme))?;
-            let mut looks = 0;
-            let message = loop {
-                let message = self.channel.basic_get(queue.clone(), BasicGetOptions::default()).await;
-                match message.map_err(|e| ConnectError::of(&e))? {
-                    Some(message) => break message,
-                    None if looks == CURSOR_LOOKS => return Ok(None),
-                    None => looks += 1,
+        let name = Topology::cursor_queue(&self.scheme);
+        let until = tokio::time::Instant::now() + READER_MAX;
+        let mut looks = 0;
+        loop {
+            if let Some(cursor) = self.look(&name).await? {
+                return Ok(Some(cursor));
+            }
+            match self.depth(&name).await? {
+                Some(depth) if depth.consumers > 0 => {
+                    if tokio::time::Instant::now() >= until {
+                        let text =
+                            format!("somebody reads the queue `{name}` and doesn't give its message back");
+                        return Err(ConnectError::Absent(text));
+                    }
+                    looks = 0;
                 }
-                tokio::time::sleep(CURSOR_PAUSE).await;
-            };
+                _ if looks == CURSOR_LOOKS => return Ok(None),
+                _ => looks += 1,
+            }
+            tokio::time::sleep(CURSOR_PAUSE).await;
+        }
+    }
+
+    /// One look at the message of a queue, which stays there.
+    async fn look(&self, queue: &str) -> Result<Option<Bytes>, ConnectError> {
+        let look = async {
+            let message = self.channel.basic_get(short(queue)?, BasicGetOptions::default()).await;
+            let Some(message) = message.map_err(|e| ConnectError::of(&e))? else { return Ok(None) };
             let options = BasicNackOptions { multiple: false, requeue: true };
             let back = self.channel.basic_nack(message.delivery.delivery_tag, options).await;
             back.map_err(|e| ConnectError::of(&e))?;
             Ok(Some(Bytes::from(message.delivery.data)))
         };
-        tokio::time::timeout(self.timeout, read).await.map_err(|_| answerless())?
+        tokio::time::timeout(self.timeout, look).await.map_err(|_| answerless())?
+    }
+
+    /// The next instruction of a person, if there is one. It stays in hand until [`Self::instructed`], and goes back when
+    /// the connection ends before.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
+    pub async fn instruction(&mut self) -> Result<Option<Bytes>, ConnectError> {
+        let queue = short(&Topology::instructions_queue(&self.scheme))?;
+        let get = self.channel.basic_get(queue, BasicGetOptions::default());
+        let message = tokio::time::timeout(self.timeout, get).await.map_err(|_| answerless())?;
+        let Some(message) = message.map_err(|e| ConnectError::of(&e))? else { return Ok(None) };
+        self.instruction = Some(message.delivery.delivery_tag);
+        Ok(Some(Bytes::from(message.delivery.data)))
+    }
+
+    /// Settles the instruction in hand: its answer is confirmed.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the connection is gone; the instruction comes again then.
+    pub async fn instructed(&mut self) -> Result<(), ConnectError> {
+        let Some(tag) = self.instruction.take() else { return Ok(()) };
+        let ack = self.channel.basic_ack(tag, BasicAckOptions::default());
+        let acked = tokio::time::timeout(self.timeout, ack).await.map_err(|_| answerless())?;
+        acked.map_err(|e| ConnectError::of(&e)).map(|_| ())
     }
 
     /// Publishes windows and, once every one of them is confirmed and routed, the cursor behind them.
@@ -174,21 +229,14 @@ impl Leadership {
         self.channel.basic_publish(WORK_EXCHANGE.into(), key, options, &body, properties).await?.await
     }
 
-    /// How many messages wait in a queue.
+    /// What a queue holds; nothing when it isn't there.
     ///
     /// # Errors
-    /// [`ConnectError`] when the broker doesn't answer.
-    pub async fn depth(&self, queue: &str) -> Result<u32, ConnectError> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        // On a channel of its own: a missing queue closes the channel that asks.
-        let ask = async {
-            let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-            let queue = channel.queue_declare(short(queue)?, options, FieldTable::default()).await;
-            let depth = queue.map(|q| q.message_count()).map_err(|e| ConnectError::of(&e))?;
-            let _ = channel.close(200, "read".into()).await;
-            Ok(depth)
-        };
-        tokio::time::timeout(self.timeout, ask).await.map_err(|_| answerless())?
+    /// [`ConnectError`] when the broker doesn't answer, or refuses to say.
+    pub async fn depth(&self, queue: &str) -> Result<Option<QueueDepth>, ConnectError> {
+        tokio::time::timeout(self.timeout, depth_of(&self.connection, queue))
+            .await
+            .map_err(|_| answerless())?
     }
 
     /// Gives the right up.

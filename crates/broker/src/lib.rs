@@ -7,6 +7,7 @@ mod connection;
 mod consumer;
 mod custody;
 mod inspect;
+mod instruct;
 mod lane;
 mod leader;
 mod letter;
@@ -27,6 +28,7 @@ pub use connection::{BrokerConfig, ConnectError, NoObserver, Observer, Role, Url
 pub use consumer::{LaneSpec, Subscription};
 pub use custody::{Custody, CustodyError, Held, Moved, Parcel, Round};
 pub use inspect::{Inspector, QueueDepth, Scanned};
+pub use instruct::instruct;
 pub use lane::{Delivery, Inbox, Receipt};
 pub use leader::Leadership;
 pub use letter::{Identity, Letter, LetterError};

@@ -50,6 +50,11 @@ impl Topology {
         format!("cursor.{scheme}")
     }
 
+    /// The queue in which a scheme's scheduler finds what people ask of it.
+    pub fn instructions_queue(scheme: &str) -> String {
+        format!("instructions.{scheme}")
+    }
+
     /// The queue by which loaders of a sharded scheme count each other: each consumes it, and nothing is ever put into
     /// it. A queue's own count leaves out those that wait behind the active one of a single-active-consumer queue.
     pub fn roll_call_queue(scheme: &str) -> String {
@@ -205,6 +210,9 @@ fn of_scheme(scheme: &SchemeQueues, parts: &mut Vec<Part>) {
     ];
     parts.push(Part::queue(&cursor, &arguments));
     parts.push(Part::binding(&cursor, WORK_EXCHANGE, &cursor));
+    let instructions = Topology::instructions_queue(&scheme.scheme);
+    parts.push(Part::queue(&instructions, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
+    parts.push(Part::binding(&instructions, WORK_EXCHANGE, &instructions));
 }
 
 fn int(n: i64) -> AMQPValue {
@@ -250,7 +258,8 @@ mod tests {
                 part => assert!(there.insert((part.what(), part.name())), "{} twice", part.name()),
             }
         }
-        for queue in ["load.a", "load.b.0", "load.b.2", "loaders.b", "cursor.a", "wait.2h"] {
+        for queue in ["load.a", "load.b.0", "load.b.2", "loaders.b", "cursor.a", "instructions.a", "wait.2h"]
+        {
             assert!(there.contains(&("queue", queue.to_owned())), "{queue}");
         }
         assert!(!there.contains(&("queue", "loaders.a".to_owned())), "one queue has nothing to be balanced");

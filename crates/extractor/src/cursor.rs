@@ -2,10 +2,9 @@
 
 use jiff::{Timestamp, tz::Offset};
 use kingpost_model::Window;
-use serde::{Deserialize, Serialize};
 
 /// How far ahead of the clock a cursor may be to be believed less than the clock: two days.
-const ASTRAY_S: i64 = 2 * 86_400;
+pub(crate) const ASTRAY_S: i64 = 2 * 86_400;
 
 /// How far the windows of a scheme have been cut, in seconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,52 +16,16 @@ pub(crate) struct Cursor {
     pub(crate) reached_s: i64,
 }
 
-/// The message in the cursor queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Wire {
-    scheme: String,
-    cursor: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reached: Option<String>,
-}
-
 impl Cursor {
     /// A cursor before which nothing was ever cut twice.
+    #[cfg(test)]
     pub(crate) const fn new(second: i64) -> Self {
         Cursor { at_s: second, reached_s: second }
-    }
-
-    /// Writes a cursor as JSON.
-    pub(crate) fn write(self, scheme: &str) -> Vec<u8> {
-        let reached = (self.reached_s > self.at_s).then(|| beijing(self.reached_s));
-        let wire = Wire { scheme: scheme.to_owned(), cursor: beijing(self.at_s), reached };
-        serde_json::to_vec(&wire).unwrap_or_default()
-    }
-
-    /// Reads a cursor.
-    ///
-    /// # Errors
-    /// What is wrong with it, and what to do.
-    pub(crate) fn read(scheme: &str, body: &[u8]) -> Result<Self, String> {
-        let remedy = format!("empty the queue cursor.{scheme} to begin at the scheme's `start` again");
-        let wire: Wire =
-            serde_json::from_slice(body).map_err(|e| format!("the cursor can't be read: {e}; {remedy}"))?;
-        if wire.scheme != scheme {
-            return Err(format!("the cursor belongs to the scheme `{}`; {remedy}", wire.scheme));
-        }
-        let second = |text: &str| {
-            let time: Result<Timestamp, _> = text.parse();
-            time.map(Timestamp::as_second)
-                .map_err(|e| format!("the cursor `{text}` is not a time: {e}; {remedy}"))
-        };
-        let at_s = second(&wire.cursor)?;
-        let reached_s = wire.reached.as_deref().map_or(Ok(at_s), second)?;
-        Ok(Cursor { at_s, reached_s: reached_s.max(at_s) })
     }
 }
 
 /// A time as Beijing wall time with its offset; a time out of range is written as its number.
-fn beijing(second: i64) -> String {
+pub(crate) fn beijing(second: i64) -> String {
     match Timestamp::from_second(second) {
         Ok(time) => time.display_with_offset(Offset::constant(8)).to_string(),
         Err(_) => second.to_string(),
@@ -104,8 +67,8 @@ pub(crate) fn round(cursor: Cursor, now_s: i64, cutting: Cutting, most: usize) -
     if at_s > now_s && at_s > cutting.start_s {
         if at_s.saturating_sub(now_s) > ASTRAY_S {
             return Round::Astray(format!(
-                "the cursor ({}) is far ahead of this machine's clock ({}); set the clock, or empty the cursor's queue \
-                 to begin at the scheme's `start` again",
+                "the cursor ({}) is far ahead of this machine's clock ({}); set the clock, or move the cursor with `kingpost \
+                 cursor set`",
                 beijing(at_s),
                 beijing(now_s)
             ));
@@ -149,20 +112,6 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_comes_back_and_a_wrong_one_is_explained() {
-        let far = Cursor { at_s: START, reached_s: START + 9 };
-        for cursor in [Cursor::new(START), far] {
-            assert_eq!(Cursor::read("s", &cursor.write("s")), Ok(cursor));
-        }
-        assert!(Cursor::read("s", b"{}").unwrap_err().contains("empty the queue cursor.s"));
-        let broken = br#"{"scheme":"s","cursor":"yesterday"}"#;
-        assert!(Cursor::read("s", broken).unwrap_err().contains("`yesterday` is not a time"));
-        assert!(
-            Cursor::read("s", &Cursor::new(0).write("t")).unwrap_err().contains("belongs to the scheme `t`")
-        );
-    }
-
-    #[test]
     fn a_start_in_the_future_is_waited_for() {
         assert_eq!(round(Cursor::new(START), START - 99 * 86_400, CUTTING, 50), Round::Wait);
         assert_eq!(round(Cursor::new(START), START + 300, CUTTING, 50), Round::Wait);
@@ -203,7 +152,6 @@ mod tests {
         assert!(windows.iter().all(|w| w.fresh_from_s == ahead.at_s));
         assert_eq!(next, Cursor { at_s: end_s, reached_s: ahead.at_s });
         // Until the clock has passed what was reached, everything is verified, also by the next leader.
-        let next = Cursor::read("s", &next.write("s")).unwrap();
         let (windows, next) = cut_at(next, now_s + 60);
         assert_eq!(windows, [Window { from_s: end_s - 60, to_s: end_s + 60, fresh_from_s: ahead.at_s }]);
         let (windows, next) = cut_at(next, now_s + 7_600);

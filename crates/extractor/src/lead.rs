@@ -1,7 +1,7 @@
 //! The right to cut windows, as the schedule uses it.
 
 use bytes::Bytes;
-use kingpost_broker::{Broker, Leadership};
+use kingpost_broker::{Broker, ConnectError, Leadership, QueueDepth};
 use kingpost_model::Work;
 
 /// Gives the right to cut the windows of a scheme to one extractor at a time.
@@ -17,8 +17,12 @@ pub(crate) trait Lead: Send + Sync {
     fn is_held(&self) -> bool;
     /// The last confirmed cursor.
     fn cursor(&mut self) -> impl Future<Output = Result<Option<Bytes>, String>> + Send;
-    /// Messages that wait in a queue.
-    fn depth(&self, queue: &str) -> impl Future<Output = Result<u32, String>> + Send;
+    /// What a queue holds; nothing when it isn't there, or the broker won't say.
+    fn depth(&self, queue: &str) -> impl Future<Output = Result<Option<QueueDepth>, String>> + Send;
+    /// The next instruction of a person, in hand until it is settled.
+    fn instruction(&mut self) -> impl Future<Output = Result<Option<Bytes>, String>> + Send;
+    /// Settles the instruction in hand.
+    fn instructed(&mut self) -> impl Future<Output = Result<(), String>> + Send;
     /// Publishes windows and, once all are confirmed, the cursor behind them.
     fn advance(
         &mut self,
@@ -45,8 +49,21 @@ impl Lead for Leadership {
         Leadership::cursor(self).await.map_err(|e| e.to_string())
     }
 
-    async fn depth(&self, queue: &str) -> Result<u32, String> {
-        Leadership::depth(self, queue).await.map_err(|e| e.to_string())
+    async fn depth(&self, queue: &str) -> Result<Option<QueueDepth>, String> {
+        match Leadership::depth(self, queue).await {
+            Ok(depth) => Ok(depth),
+            // 4.2.6 and 4.3.0 want a right to configure for this question; without an answer work goes on.
+            Err(ConnectError::Refused(_)) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn instruction(&mut self) -> Result<Option<Bytes>, String> {
+        Leadership::instruction(self).await.map_err(|e| e.to_string())
+    }
+
+    async fn instructed(&mut self) -> Result<(), String> {
+        Leadership::instructed(self).await.map_err(|e| e.to_string())
     }
 
     async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), String> {

@@ -12,6 +12,7 @@ use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LaneP
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agenda::Remedy,
     cursor::Cutting,
     schedule::{self, CursorObserver, Schedule},
     stage::{ExtractStage, WindowObserver},
@@ -76,6 +77,12 @@ fn scheduler(scheme: &Scheme, ending: CancellationToken) -> Background {
             lag_s: seconds(window.lag),
         },
         every: window.every,
+        remedy: window.remedy.map(|remedy| Remedy {
+            every_s: seconds(remedy.every),
+            from_s: seconds(remedy.from),
+            to_s: seconds(remedy.to),
+        }),
+        shards: scheme.target.shards,
     };
     Box::new(move |context: BackgroundContext| {
         Box::pin(async move {
@@ -117,5 +124,9 @@ impl WindowObserver for Extraction {
 impl CursorObserver for Extraction {
     fn lag(&self, seconds: i64) {
         self.0.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    }
+
+    fn backlog(&self, windows: u64) {
+        self.0.backlog(windows);
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use kingpost_model::{Origin, Route, StageName, Window, Work};
+use kingpost_model::{Agenda, Instruction, Origin, Route, StageName, Window, Work};
 use kingpost_worker::now_ms;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    cursor::{self, Cursor, Cutting, Round},
+    agenda::{self, Paces, Remedy},
+    cursor::{self, Cutting, Round},
     lead::{Election, Lead},
     window::window_work,
 };
@@ -23,6 +25,13 @@ const STANDBY: Duration = Duration::from_secs(3);
 const STANDSTILL: Duration = Duration::from_secs(30);
 /// Pause while enough windows are waiting.
 const ENOUGH: Duration = Duration::from_secs(1);
+/// Pause between two looks at what people ask for, and at whether the pipeline has room.
+const TICK: Duration = Duration::from_secs(1);
+/// Windows that are cut at a time beside the live ones, however many extractors there are.
+const PERIOD_WINDOWS_MAX: usize = 8;
+/// Documents that may wait in the stages behind before nothing is cut beside the live windows: what loaders have in hand
+/// within half a minute.
+const BEHIND_MAX: u32 = 200;
 
 /// When and how windows of a scheme are cut.
 #[derive(Clone, Debug)]
@@ -31,11 +40,17 @@ pub(crate) struct Schedule {
     pub(crate) cutting: Cutting,
     /// How often a window is cut that is not full.
     pub(crate) every: Duration,
+    /// When a second look is due, and at what.
+    pub(crate) remedy: Option<Remedy>,
+    /// Over how many queues the scheme's loading is spread.
+    pub(crate) shards: u32,
 }
 
-/// Told how far behind the cursor is.
+/// Told how far behind the cursor is, and how much is to be cut beside it.
 pub(crate) trait CursorObserver: Send + Sync {
     fn lag(&self, seconds: i64);
+    /// Windows that are still to be cut of all periods.
+    fn backlog(&self, windows: u64);
 }
 
 /// Why windows are not cut any more.
@@ -92,76 +107,195 @@ pub(crate) async fn run<E: Election>(
 
 /// Cuts windows as long as the right is held.
 async fn lead(leadership: &mut impl Lead, schedule: &Schedule, observer: &dyn CursorObserver) -> End {
-    let scheme = schedule.scheme.as_str();
-    let mut cursor = match leadership.cursor().await {
-        Ok(None) => Cursor::new(schedule.cutting.start_s),
-        Ok(Some(body)) => match Cursor::read(scheme, &body) {
-            Ok(cursor) => cursor,
-            Err(text) => {
-                // Nobody knows how far it was; the worst is what an alert should see.
-                observer.lag(now_s().saturating_sub(schedule.cutting.start_s));
-                return End::Unreadable(text);
-            }
-        },
-        Err(text) => return End::Lost(text),
-    };
-    // The leader before may have died between its windows and its cursor.
-    let mut inherited = true;
-    while leadership.is_held() {
-        let now_s = now_s();
-        observer.lag(now_s.saturating_sub(cursor.at_s));
-        let pause = match cursor::round(cursor, now_s, schedule.cutting, CUT_MAX) {
-            Round::Wait => schedule.every,
-            Round::Astray(text) => {
-                error!(scheme, "no windows are cut: {text}");
-                schedule.every.max(STANDSTILL)
-            }
-            Round::Cut(windows, next) => {
-                match advance(leadership, schedule, windows, next, inherited).await {
-                    Ok(false) => ENOUGH,
-                    Ok(true) => {
-                        if next.at_s < cursor.at_s {
-                            warn!(
-                                scheme,
-                                "the clock went back: windows are cut again; read the time for which it was wrong again"
-                            );
-                        }
-                        (cursor, inherited) = (next, false);
-                        // Another round at once where more is left to cut; none is left once the windows reach the lag.
-                        match cursor::round(cursor, now_s, schedule.cutting, CUT_MAX) {
-                            Round::Cut(..) => Duration::ZERO,
-                            _ => schedule.every,
-                        }
-                    }
-                    Err(text) => return End::Lost(text),
-                }
-            }
-        };
-        tokio::time::sleep(pause).await;
+    match Leading::begin(leadership, schedule, observer).await {
+        Ok(mut leading) => leading.run().await,
+        Err(end) => end,
     }
-    End::Lost("the connection that held the lead is gone".to_owned())
 }
 
-/// Publishes windows and moves the cursor; false when enough windows wait already.
-async fn advance(
-    leadership: &mut impl Lead,
-    schedule: &Schedule,
-    windows: Vec<Window>,
-    next: Cursor,
+/// One leader at work.
+struct Leading<'a, L> {
+    leadership: &'a mut L,
+    schedule: &'a Schedule,
+    observer: &'a dyn CursorObserver,
+    agenda: Agenda,
+    /// The leader before may have died between its windows and its cursor.
     inherited: bool,
-) -> Result<bool, String> {
-    let scheme = schedule.scheme.as_str();
-    if leadership.depth(&Route::new(StageName::Extract, scheme).queue()).await? >= WAITING_MAX {
-        return Ok(false);
+    /// When the live windows are looked at again.
+    live: Instant,
+    paces: Paces,
+}
+
+impl<'a, L: Lead> Leading<'a, L> {
+    async fn begin(
+        leadership: &'a mut L,
+        schedule: &'a Schedule,
+        observer: &'a dyn CursorObserver,
+    ) -> Result<Self, End> {
+        let scheme = schedule.scheme.as_str();
+        let agenda = match leadership.cursor().await.map_err(End::Lost)? {
+            None => agenda::first(scheme, now_s(), schedule.cutting),
+            Some(body) => match Agenda::read(scheme, &body) {
+                Ok(mut agenda) => {
+                    agenda::begin(&mut agenda, schedule.cutting);
+                    agenda
+                }
+                Err(text) => {
+                    // Nobody knows how far it was; the worst is what an alert should see.
+                    observer.lag(now_s().saturating_sub(schedule.cutting.start_s));
+                    return Err(End::Unreadable(text));
+                }
+            },
+        };
+        let (live, paces) = (Instant::now(), Paces::default());
+        Ok(Leading { leadership, schedule, observer, agenda, inherited: true, live, paces })
     }
-    let mut works: Vec<Work> = Vec::with_capacity(windows.len());
-    for window in windows {
-        let mut work = window_work(scheme, window, Origin::Live).map_err(|failure| failure.to_string())?;
-        work.verify = inherited;
-        works.push(work);
+
+    async fn run(&mut self) -> End {
+        while self.leadership.is_held() {
+            let pause = match self.round().await {
+                Ok(pause) => pause,
+                Err(text) => return End::Lost(text),
+            };
+            tokio::time::sleep(pause).await;
+        }
+        End::Lost("the connection that held the lead is gone".to_owned())
     }
-    leadership.advance(works, next.write(scheme).into()).await?;
-    Ok(true)
+
+    /// Everything that is due, in the order of its precedence; and how long to wait for more.
+    async fn round(&mut self) -> Result<Duration, String> {
+        self.instructions().await?;
+        let now_s = now_s();
+        self.observer.lag(now_s.saturating_sub(self.agenda.cursor_s));
+        self.observer.backlog(agenda::windows_left(&self.agenda, self.schedule.cutting));
+        if Instant::now() >= self.live {
+            let pause = self.cut_live(now_s).await?;
+            self.live = Instant::now() + pause;
+            if pause.is_zero() {
+                return Ok(pause);
+            }
+        }
+        self.cut_period(now_s).await?;
+        Ok(TICK.min(self.live.saturating_duration_since(Instant::now())))
+    }
+
+    /// Carries out what people ask for. An instruction is settled behind the agenda that holds its answer.
+    async fn instructions(&mut self) -> Result<(), String> {
+        let scheme = self.schedule.scheme.as_str();
+        while let Some(body) = self.leadership.instruction().await? {
+            match serde_json::from_slice::<Instruction>(&body) {
+                Err(error) => error!(scheme, %error, "an instruction can't be read and is dropped"),
+                Ok(instruction) => {
+                    let mut agenda = self.agenda.clone();
+                    if agenda::carry_out(&mut agenda, &instruction, now_s(), self.schedule.cutting) {
+                        self.leadership.advance(Vec::new(), agenda.write().into()).await?;
+                        self.agenda = agenda;
+                        self.live = Instant::now();
+                        let refused = self.agenda.answer(&instruction.id).and_then(|a| a.refused.as_deref());
+                        let (by, act) = (instruction.by.as_str(), &instruction.act);
+                        match refused {
+                            None => info!(scheme, by, ?act, "an instruction is carried out"),
+                            Some(why) => warn!(scheme, by, ?act, "an instruction is refused: {why}"),
+                        }
+                    }
+                }
+            }
+            self.leadership.instructed().await?;
+        }
+        Ok(())
+    }
+
+    /// Cuts live windows, and says when to look again.
+    async fn cut_live(&mut self, now_s: i64) -> Result<Duration, String> {
+        let (schedule, scheme) = (self.schedule, self.schedule.scheme.as_str());
+        let cursor = agenda::cursor(&self.agenda);
+        match cursor::round(cursor, now_s, schedule.cutting, CUT_MAX) {
+            Round::Wait => Ok(schedule.every),
+            Round::Astray(text) => {
+                error!(scheme, "no windows are cut: {text}");
+                Ok(schedule.every.max(STANDSTILL))
+            }
+            Round::Cut(windows, next) => {
+                let queue = Route::new(StageName::Extract, scheme).queue();
+                if self.leadership.depth(&queue).await?.is_some_and(|depth| depth.ready >= WAITING_MAX) {
+                    return Ok(ENOUGH);
+                }
+                let mut agenda = agenda::moved(self.agenda.clone(), next);
+                if next.at_s < cursor.at_s {
+                    agenda::distrust(&mut agenda, now_s, schedule.cutting);
+                    warn!(
+                        scheme,
+                        "the clock went back: windows are cut again, and the last days are read a second time"
+                    );
+                }
+                self.publish(&windows, Origin::Live, agenda).await?;
+                self.inherited = false;
+                // Another round at once where more is left to cut; none is left once the windows reach the lag.
+                Ok(match cursor::round(next, now_s, schedule.cutting, CUT_MAX) {
+                    Round::Cut(..) => Duration::ZERO,
+                    _ => schedule.every,
+                })
+            }
+        }
+    }
+
+    /// Cuts windows beside the live ones where nothing waits that could be held up by them.
+    async fn cut_period(&mut self, now_s: i64) -> Result<(), String> {
+        let (schedule, cutting) = (self.schedule, self.schedule.cutting);
+        let mut agenda = self.agenda.clone();
+        if schedule.remedy.is_some_and(|remedy| agenda::remedy(&mut agenda, now_s, cutting, remedy)) {
+            self.leadership.advance(Vec::new(), agenda.write().into()).await?;
+            self.agenda = agenda;
+        }
+        let next = |agenda: &Agenda, paces: &Paces, most| {
+            agenda::next(agenda, cutting, most, paces, Instant::now().into())
+        };
+        if next(&self.agenda, &self.paces, 1).is_none() {
+            return Ok(());
+        }
+        let Some(room) = self.room().await? else { return Ok(()) };
+        let Some(cut) = next(&self.agenda, &self.paces, room) else { return Ok(()) };
+        self.publish(&cut.windows, cut.period.kind.origin(), cut.agenda).await?;
+        self.paces.cut(&cut.period, cut.windows.len(), Instant::now().into());
+        if cut.period.is_over() {
+            let (scheme, period) = (schedule.scheme.as_str(), cut.period.id.as_str());
+            info!(scheme, period, "the last window of a period is cut");
+        }
+        Ok(())
+    }
+
+    /// How many windows may be cut beside the live ones: one per extractor when none waits and the stages behind have next
+    /// to nothing to do. What waits costs nothing here, and live documents find short queues.
+    async fn room(&self) -> Result<Option<usize>, String> {
+        let scheme = self.schedule.scheme.as_str();
+        let queue = Route::new(StageName::Extract, scheme).queue();
+        let consumers = match self.leadership.depth(&queue).await? {
+            Some(depth) if depth.ready > 0 => return Ok(None),
+            depth => depth.map_or(1, |depth| depth.consumers),
+        };
+        let mut waiting = 0_u32;
+        let behind = [StageName::Transform, StageName::Load];
+        for route in behind.iter().flat_map(|stage| Route::all(*stage, scheme, self.schedule.shards)) {
+            let depth = self.leadership.depth(&route.queue()).await?;
+            waiting = waiting.saturating_add(depth.map_or(0, |depth| depth.ready));
+        }
+        let room = (consumers as usize).clamp(1, PERIOD_WINDOWS_MAX);
+        Ok((waiting < BEHIND_MAX).then_some(room))
+    }
+
+    /// Publishes windows and moves the agenda behind them.
+    async fn publish(&mut self, windows: &[Window], origin: Origin, agenda: Agenda) -> Result<(), String> {
+        let scheme = self.schedule.scheme.as_str();
+        let mut works: Vec<Work> = Vec::with_capacity(windows.len());
+        for window in windows {
+            let mut work = window_work(scheme, *window, origin).map_err(|failure| failure.to_string())?;
+            work.verify = self.inherited;
+            works.push(work);
+        }
+        self.leadership.advance(works, agenda.write().into()).await?;
+        self.agenda = agenda;
+        Ok(())
+    }
 }
 
 fn now_s() -> i64 {
@@ -169,133 +303,4 @@ fn now_s() -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use bytes::Bytes;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    /// What all leaders have seen and done.
-    #[derive(Default)]
-    struct Seen {
-        asked: Vec<Instant>,
-        cut: Vec<Vec<bool>>,
-        cursor: Option<Bytes>,
-        depth: u32,
-        rounds: usize,
-        lag: i64,
-    }
-
-    #[derive(Clone, Default)]
-    struct Fake(Arc<Mutex<Seen>>);
-
-    impl Fake {
-        fn at(cursor: &[u8]) -> Self {
-            let fake = Fake::default();
-            fake.0.lock().unwrap().cursor = Some(Bytes::copy_from_slice(cursor));
-            fake
-        }
-    }
-
-    impl Election for Fake {
-        type Lead = Fake;
-
-        async fn ask(&self, _: &str) -> Result<Option<Fake>, String> {
-            self.0.lock().unwrap().asked.push(Instant::now());
-            Ok(Some(self.clone()))
-        }
-    }
-
-    impl Lead for Fake {
-        /// Each leader loses its connection after a hundred rounds.
-        fn is_held(&self) -> bool {
-            let mut seen = self.0.lock().unwrap();
-            seen.rounds += 1;
-            !seen.rounds.is_multiple_of(100)
-        }
-
-        async fn cursor(&mut self) -> Result<Option<Bytes>, String> {
-            Ok(self.0.lock().unwrap().cursor.clone())
-        }
-
-        async fn depth(&self, _: &str) -> Result<u32, String> {
-            Ok(self.0.lock().unwrap().depth)
-        }
-
-        async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), String> {
-            let mut seen = self.0.lock().unwrap();
-            seen.cut.push(windows.iter().map(|w| w.verify).collect());
-            seen.cursor = Some(cursor);
-            Ok(())
-        }
-
-        async fn resign(self) {}
-    }
-
-    impl CursorObserver for Fake {
-        fn lag(&self, seconds: i64) {
-            self.0.lock().unwrap().lag = seconds;
-        }
-    }
-
-    fn schedule(start_s: i64) -> Schedule {
-        let cutting = Cutting { width_s: 3_600, overlap_s: 60, start_s, lag_s: 300 };
-        Schedule { scheme: "s".to_owned(), cutting, every: Duration::from_secs(60) }
-    }
-
-    /// Runs for ten minutes of paused time.
-    async fn ten_minutes(fake: &Fake, schedule: &Schedule) {
-        let stop = CancellationToken::new();
-        let running = run(fake, schedule, fake, &stop);
-        assert!(tokio::time::timeout(Duration::from_secs(600), running).await.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unreadable_cursor_stands_still_and_is_tried_again_at_leisure() {
-        let fake = Fake::at(b"not a cursor");
-        let schedule = schedule(0);
-        assert!(
-            matches!(lead(&mut fake.clone(), &schedule, &fake).await, End::Unreadable(text) if text.contains("cursor.s"))
-        );
-        ten_minutes(&fake, &schedule).await;
-        let seen = fake.0.lock().unwrap();
-        assert!((15..=25).contains(&seen.asked.len()), "{}", seen.asked.len());
-        assert!(seen.cut.is_empty());
-        assert_eq!(seen.cursor.as_deref(), Some(b"not a cursor".as_slice()));
-        assert!(seen.lag > 1_000_000, "an alert on the lag must see it: {}", seen.lag);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn windows_behind_a_new_leaders_cursor_are_verified_because_the_last_one_may_have_cut_them() {
-        let fake = Fake::default();
-        // A hundred and twenty full windows, and one that grows.
-        ten_minutes(&fake, &schedule(now_s() - 300 - 120 * 3_600)).await;
-        let seen = fake.0.lock().unwrap();
-        assert_eq!(seen.cut.iter().map(Vec::len).take(2).collect::<Vec<_>>(), [50, 50]);
-        assert_eq!(seen.cut.iter().map(Vec::len).sum::<usize>() / 10, 12);
-        assert!(seen.cut[0].iter().all(|verify| *verify));
-        assert!(seen.cut[1..].iter().flatten().all(|verify| !*verify));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_windows_are_added_to_a_queue_that_holds_enough() {
-        let fake = Fake::default();
-        fake.0.lock().unwrap().depth = WAITING_MAX;
-        ten_minutes(&fake, &schedule(now_s() - 86_400)).await;
-        let seen = fake.0.lock().unwrap();
-        assert!(seen.cut.is_empty() && seen.cursor.is_none());
-        assert!((100..=700).contains(&seen.rounds), "{}", seen.rounds);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cursor_far_ahead_of_the_clock_is_looked_at_every_minute() {
-        let ahead = Cursor::new(now_s() + 30 * 86_400).write("s");
-        let fake = Fake::at(&ahead);
-        ten_minutes(&fake, &schedule(0)).await;
-        let seen = fake.0.lock().unwrap();
-        assert!(seen.cut.is_empty());
-        assert!(seen.rounds <= 12, "{}", seen.rounds);
-    }
-}
+mod tests;

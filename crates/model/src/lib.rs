@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod agenda;
 mod failure;
 mod policy;
 mod report;
@@ -10,6 +11,7 @@ mod system;
 mod window;
 mod work;
 
+pub use agenda::{Act, Agenda, Answer, Instruction, Period, PeriodKind, windows};
 pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
 pub use report::{Outcome, REPLY_EXCHANGE, Report};

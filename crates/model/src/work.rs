@@ -61,8 +61,10 @@ pub enum Origin {
     /// A document met for the first time by the running schedule.
     #[default]
     Live,
-    /// A document of a period that is read again on demand.
+    /// A document of a period that is read on demand, or beside the running schedule.
     Backfill,
+    /// A document of a period that is looked at a second time, for what came late.
+    Remedy,
     /// A dead letter that an operator sent again.
     Replay,
 }
@@ -73,6 +75,7 @@ impl Origin {
         match self {
             Origin::Live => "live",
             Origin::Backfill => "backfill",
+            Origin::Remedy => "remedy",
             Origin::Replay => "replay",
         }
     }
@@ -82,6 +85,7 @@ impl Origin {
         match word {
             "live" => Origin::Live,
             "backfill" => Origin::Backfill,
+            "remedy" => Origin::Remedy,
             _ => Origin::Replay,
         }
     }
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_unknown_origin_is_treated_with_most_care() {
-        for origin in [Origin::Live, Origin::Backfill, Origin::Replay] {
+        for origin in [Origin::Live, Origin::Backfill, Origin::Remedy, Origin::Replay] {
             assert_eq!(Origin::parse(origin.as_str()), origin);
         }
         assert_eq!(Origin::parse("something newer"), Origin::Replay);

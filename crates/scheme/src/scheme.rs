@@ -79,6 +79,20 @@ pub struct WindowSpec {
     pub overlap: Duration,
     /// How often windows are cut.
     pub every: Duration,
+    /// A second look at what was read.
+    pub remedy: Option<RemedySpec>,
+}
+
+/// A second look, for documents that came late or changed unseen: every so often, at what lies between two ages; whole
+/// seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemedySpec {
+    /// How often.
+    pub every: Duration,
+    /// The greater age.
+    pub from: Duration,
+    /// The lesser age.
+    pub to: Duration,
 }
 
 /// How far a document is taken; each step can be resumed.

@@ -8,7 +8,7 @@ use kingpost_mapping::spec::{Position, Shape};
 use crate::document;
 use crate::nearest::{nearest, suggestion};
 use crate::problem::Findings;
-use crate::scheme::{SourceSpec, SourceSystem, WindowSpec};
+use crate::scheme::{RemedySpec, SourceSpec, SourceSystem, WindowSpec};
 use crate::section::{Section, duration, entries, shown, text, whole, word};
 use crate::wdt::Method;
 use crate::yaml::{Tree, Value};
@@ -25,11 +25,13 @@ pub(crate) struct Source {
 }
 
 const KEYS: [&str; 7] = ["system", "method", "params", "key", "page_size", "document", "window"];
-const WINDOW_KEYS: [&str; 5] = ["start", "width", "lag", "overlap", "every"];
+const WINDOW_KEYS: [&str; 6] = ["start", "width", "lag", "overlap", "every", "remedy"];
 const METHOD: &str = "method: wdt.wms.stockin.purchase.querywithdetail";
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 pub(crate) fn read(tree: &Tree, findings: &mut Findings) -> Source {
     let mut source = Source::default();
@@ -183,7 +185,39 @@ fn window(tree: &Tree, method: Option<&Method>, findings: &mut Findings) -> Opti
         let at = section.get("overlap").or(section.get("width")).map_or(tree.at, |tree| tree.at);
         check_overlap(at, (width, overlap), widest, findings);
     }
-    Some(WindowSpec { start: start?, width: width?, lag: lag?, overlap: overlap?, every: every? })
+    let remedy = section.or("remedy", None, findings, |tree, _, findings| remedy(tree, findings).map(Some));
+    Some(WindowSpec {
+        start: start?,
+        width: width?,
+        lag: lag?,
+        overlap: overlap?,
+        every: every?,
+        remedy: remedy?,
+    })
+}
+
+/// `{ every: 1d, from: 2d, to: 1d }`, all three of which are needed.
+fn remedy(tree: &Tree, findings: &mut Findings) -> Option<RemedySpec> {
+    const EXAMPLE: &str = "remedy: { every: 1d, from: 2d, to: 1d }";
+    let section = Section::open(tree, "source.window.remedy", &["every", "from", "to"], findings)?;
+    let mut length = |key: &str, limits| {
+        let tree = section.need(key, EXAMPLE, findings)?;
+        whole_seconds(tree, &format!("source.window.remedy.{key}"), limits, findings)
+    };
+    let every = length("every", MINUTE..=MONTH);
+    let from = length("from", MINUTE..=YEAR);
+    let to = length("to", Duration::ZERO..=YEAR);
+    let (from, to) = (from?, to?);
+    if from <= to {
+        let what = format!(
+            "`from` ({}) is not older than `to` ({}): there is nothing between",
+            shown(from),
+            shown(to)
+        );
+        findings.note(tree.at, what, format!("write both as ages, the greater one first, as in {EXAMPLE}"));
+        return None;
+    }
+    Some(RemedySpec { every: every?, from, to })
 }
 
 fn check_overlap(

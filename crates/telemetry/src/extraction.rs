@@ -13,6 +13,7 @@ pub struct ExtractionMetrics {
     scheme: String,
     documents: Histogram,
     lag: Gauge,
+    backlog: Gauge,
 }
 
 impl ExtractionMetrics {
@@ -21,6 +22,7 @@ impl ExtractionMetrics {
         ExtractionMetrics {
             documents: families.window_size.with_label_values(&[scheme]),
             lag: families.cursor_lag.with_label_values(&[scheme]),
+            backlog: families.backlog_windows.with_label_values(&[scheme]),
             scheme: scheme.to_owned(),
             metrics,
         }
@@ -40,5 +42,10 @@ impl ExtractionMetrics {
     /// How far the confirmed cursor is behind now.
     pub fn cursor_lag(&self, lag: Duration) {
         self.lag.set(lag.as_secs_f64());
+    }
+
+    /// Windows of history, second looks and backfills that are still to be cut.
+    pub fn backlog(&self, windows: u64) {
+        self.backlog.set(windows as f64);
     }
 }

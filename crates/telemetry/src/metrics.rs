@@ -59,6 +59,7 @@ pub(crate) struct Families {
     pub(crate) windows: IntCounterVec,
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
+    pub(crate) backlog_windows: GaugeVec,
     build_info: GaugeVec,
 }
 
@@ -189,6 +190,7 @@ impl Families {
             windows: counter(r, &names::WINDOWS),
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
+            backlog_windows: gauge(r, &names::BACKLOG_WINDOWS),
             build_info: gauge(r, &names::BUILD_INFO),
         }
     }

@@ -105,7 +105,7 @@ pub mod field {
     pub const RECORD_KEY: &str = "record.key";
     /// The how manieth counted try.
     pub const ATTEMPT: &str = "attempt";
-    /// `live`, `backfill` or `replay`.
+    /// `live`, `backfill`, `remedy` or `replay`.
     pub const ORIGIN: &str = "origin";
     /// Kind of a failure.
     pub const KIND: &str = "kind";
@@ -248,6 +248,8 @@ metrics! {
         "Distinct documents in a window that was read whole.";
     CURSOR_LAG "kingpost_cursor_lag_seconds" Gauge, [SCHEME], "seconds",
         "How far the confirmed cursor of a scheme is behind now.";
+    BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
+        "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
     LOG_LINES_DROPPED "kingpost_log_lines_dropped_total" Counter, [], "lines",
         "Log lines lost because the standard error output would not take them.";
     BUILD_INFO "kingpost_build_info" Gauge, [VERSION, REVISION], "flag",

@@ -57,6 +57,7 @@ fn touched() -> Metrics {
     extraction.window_read(120);
     extraction.window("split");
     extraction.cursor_lag(Duration::from_secs(300));
+    extraction.backlog(12);
     metrics
 }
 

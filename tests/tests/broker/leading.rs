@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use e2e::lab::{shared_broker, wait_for};
-use kingpost_broker::{Broker, Leadership, NoObserver};
-use kingpost_model::StageName;
+use futures_util::StreamExt as _;
+use kingpost_broker::{Broker, Leadership, NoObserver, instruct};
+use kingpost_model::{Act, Instruction, StageName};
+use lapin::types::FieldTable;
 
 use crate::{SCHEME, SOON, start, work};
 
@@ -20,7 +22,8 @@ async fn one_scheduler_leads_and_the_newest_cursor_survives_it() -> Result<()> {
         let windows = (0..n).map(|w| work(StageName::Extract, n * 10 + w)).collect();
         leader.advance(windows, format!("cursor-{n}").into()).await?;
     }
-    assert_eq!(leader.depth("extract.orders").await?, 6);
+    assert_eq!(leader.depth("extract.orders").await?.map(|depth| depth.ready), Some(6));
+    assert_eq!(leader.depth("extract.nobody").await?, None);
     // It dies with the cursor it had read in hand; the newer one must win.
     leader.resign().await;
     let next = wait_for_lead(&broker).await?;
@@ -61,6 +64,68 @@ async fn a_cursor_outlasts_more_looks_than_the_brokers_own_limit_of_deliveries()
         assert_eq!(leader.cursor().await?.as_deref(), Some(&b"cursor"[..]), "look {look}");
     }
     leader.resign().await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cursor_that_somebody_looks_at_is_waited_for_and_never_taken_for_none() -> Result<()> {
+    let url = shared_broker().await?.vhost("broker-peek").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    let inspector = broker.inspector().await?;
+    assert_eq!(inspector.peek("cursor.orders").await?, None);
+    assert_eq!(inspector.peek("cursor.nobody").await?, None);
+    leader.advance(Vec::new(), "cursor".into()).await?;
+    for look in 1..=25 {
+        assert_eq!(inspector.peek("cursor.orders").await?.as_deref(), Some(&b"cursor"[..]), "look {look}");
+    }
+    // Somebody reads it and is frozen with it in hand.
+    let frozen = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await?;
+    let channel = frozen.create_channel().await?;
+    let options = lapin::options::BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume("cursor.orders".into(), "".into(), options, FieldTable::default()).await?;
+    let held = consumer.next().await.context("nothing is delivered")??;
+    leader.resign().await;
+    let next = wait_for_lead(&broker).await?;
+    {
+        let mut reading = Box::pin(next.cursor());
+        let early = tokio::time::timeout(std::time::Duration::from_secs(3), &mut reading).await;
+        assert!(early.is_err(), "a cursor in somebody's hand was taken for none: {early:?}");
+        drop((held, consumer));
+        frozen.close(200, "gone".into()).await?;
+        assert_eq!(reading.await?.as_deref(), Some(&b"cursor"[..]));
+    }
+    next.resign().await;
+    inspector.close().await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_instruction_comes_again_until_it_is_settled() -> Result<()> {
+    let url = shared_broker().await?.vhost("broker-instructions").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let config = crate::config(&url);
+    let act = Act::Pause { period: "x".to_owned() };
+    let told = Instruction { id: "1".to_owned(), by: "test".to_owned(), reason: String::new(), act };
+    assert!(!instruct(&config, "nobody", &told).await?, "an instruction to a scheme that isn't there");
+    assert!(instruct(&config, SCHEME, &told).await?);
+    let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    let first = leader.instruction().await?.context("no instruction")?;
+    assert_eq!(serde_json::from_slice::<Instruction>(&first)?, told);
+    // It dies before it has settled it.
+    leader.resign().await;
+    let mut next = wait_for_lead(&broker).await?;
+    let again = wait_for(SOON, "the instruction", async || next.instruction().await.ok().flatten()).await?;
+    assert_eq!(again, first);
+    next.instructed().await?;
+    assert_eq!(next.instruction().await?, None);
+    next.resign().await;
+    let mut last = wait_for_lead(&broker).await?;
+    assert_eq!(last.instruction().await?, None, "a settled instruction came again");
+    last.resign().await;
     broker.close(SOON).await;
     Ok(())
 }
