@@ -7,8 +7,10 @@ mod commands;
 mod ending;
 mod json;
 mod replay;
+mod schedule;
 mod session;
 mod terminal;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,13 @@
 //! The command line: one module per command, each with its arguments and what it does.
 
 mod audit;
+mod backfill;
 mod check;
+mod cursor;
 mod dead;
 mod failures;
 mod settings;
+mod status;
 mod topology;
 
 use clap::{
@@ -31,11 +34,15 @@ pub(crate) struct CommandLine {
 enum Command {
     #[command(subcommand)]
     Audit(audit::Audit),
+    Backfill(backfill::Backfill),
     Check(check::Check),
+    #[command(subcommand)]
+    Cursor(cursor::Cursor),
     #[command(subcommand)]
     Dead(dead::Dead),
     Failures(failures::Failures),
     Settings(settings::Settings),
+    Status(status::Status),
     #[command(subcommand)]
     Topology(topology::Topology),
 }
@@ -44,10 +51,13 @@ impl CommandLine {
     pub(crate) async fn run(self, session: &Session) -> Result<Report, Stop> {
         match self.command {
             Command::Audit(command) => Box::pin(command.run(session)).await,
+            Command::Backfill(command) => Box::pin(command.run(session)).await,
             Command::Check(command) => command.run(session),
+            Command::Cursor(command) => Box::pin(command.run(session)).await,
             Command::Dead(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),
             Command::Settings(command) => Ok(command.run()),
+            Command::Status(command) => Box::pin(command.run(session)).await,
             Command::Topology(command) => Box::pin(command.run(session)).await,
         }
     }

@@ -6,12 +6,21 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 29] = [
     &[],
     &["audit"],
     &["audit", "export"],
     &["audit", "list"],
+    &["backfill"],
+    &["backfill", "cancel"],
+    &["backfill", "list"],
+    &["backfill", "pause"],
+    &["backfill", "rate"],
+    &["backfill", "resume"],
     &["check"],
+    &["cursor"],
+    &["cursor", "set"],
+    &["cursor", "show"],
     &["dead"],
     &["dead", "discard"],
     &["dead", "edit"],
@@ -23,6 +32,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["dead", "show"],
     &["failures"],
     &["settings"],
+    &["status"],
     &["topology"],
     &["topology", "apply"],
     &["topology", "show"],

@@ -112,18 +112,18 @@ impl List {
 
 /// Dead letters that one remedy mends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Group {
-    pub(super) scheme: String,
+pub(in crate::commands) struct Group {
+    pub(in crate::commands) scheme: String,
     #[serde(serialize_with = "word")]
-    pub(super) stage: StageName,
-    pub(super) kind: FailureKind,
+    pub(in crate::commands) stage: StageName,
+    pub(in crate::commands) kind: FailureKind,
     fault: Fault,
     /// Stands for kind and cause on a command line.
-    pub(super) code: String,
+    pub(in crate::commands) code: String,
     /// What their failures have in common.
-    pub(super) cause: String,
+    pub(in crate::commands) cause: String,
     /// Letters.
-    pub(super) count: usize,
+    pub(in crate::commands) count: usize,
     /// Different numbers among them: an order that is read twice, in overlapping windows, dies twice.
     orders: usize,
     /// The oldest failure, in Beijing time; nothing where nobody knows the time.
@@ -133,7 +133,7 @@ pub(super) struct Group {
     /// Of the oldest failure.
     age_seconds: Option<i64>,
     /// The number of the oldest letter.
-    pub(super) example: String,
+    pub(in crate::commands) example: String,
     /// The first numbers, each once, in the order of the queue.
     samples: Vec<String>,
     advice: &'static str,
@@ -187,7 +187,7 @@ type Place = (String, StageName, FailureKind, Fault, String);
 
 /// Letters by scheme, stage, kind, fault and cause; of a letter no more than the hash of its number is held.
 #[derive(Default)]
-pub(super) struct Groups {
+pub(in crate::commands) struct Groups {
     groups: Vec<Group>,
     places: HashMap<Place, usize>,
     /// Groups and hashes of numbers that were met.
@@ -196,7 +196,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn add(&mut self, letter: &Letter) {
+    pub(in crate::commands) fn add(&mut self, letter: &Letter) {
         let (work, failure) = (&letter.work, &letter.failure);
         let cause = failure.cause();
         let place = (work.scheme.clone(), work.stage, failure.kind, failure.fault, cause.clone());
@@ -211,7 +211,7 @@ impl Groups {
     }
 
     /// In the order of schemes and stages, the largest first.
-    pub(super) fn finish(self, now_ms: i64) -> Vec<Group> {
+    pub(in crate::commands) fn finish(self, now_ms: i64) -> Vec<Group> {
         let mut groups = self.groups;
         for group in &mut groups {
             group.oldest = group.oldest_ms.and_then(clock::rfc3339);

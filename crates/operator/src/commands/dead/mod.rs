@@ -16,6 +16,12 @@ mod source;
 
 use clap::Subcommand;
 
+pub(super) use self::{
+    filter::Filter,
+    list::{Group, Groups},
+    read::Places,
+};
+
 use crate::{
     ending::{Report, Stop},
     session::Session,

@@ -53,6 +53,8 @@ enum Purpose {
     Dead,
     /// The last confirmed end of a scheme's windows.
     Cursor,
+    /// What people ask of a scheme's scheduler.
+    Instructions,
     /// By its consumers the loaders of a sharded scheme are counted.
     RollCall,
     /// A retry delay.
@@ -83,6 +85,9 @@ impl Queue {
             (Purpose::Dead, Some(depth)) if depth.ready > 0 => "see `kingpost dead list`",
             (Purpose::Unroutable, Some(depth)) if depth.ready > 0 => "came back to a queue that is gone",
             (Purpose::RollCall, Some(_)) => "one consumer per loader, never a message",
+            (Purpose::Instructions, Some(depth)) if depth.ready > 0 => {
+                "no extractor leads that would read them"
+            }
             (Purpose::Cursor, Some(depth)) if depth.ready == 0 => "no window has been cut yet",
             _ => "",
         }
@@ -103,6 +108,7 @@ fn queues<'a>(schemes: impl Iterator<Item = (&'a str, u32)>) -> Vec<Queue> {
             queues.push(of(Topology::roll_call_queue(name), Purpose::RollCall));
         }
         queues.push(of(Topology::cursor_queue(name), Purpose::Cursor));
+        queues.push(of(Topology::instructions_queue(name), Purpose::Instructions));
     }
     queues.extend(RETRY_TIERS.map(|tier| Queue::new(tier.queue, None, Purpose::Wait)));
     queues.push(Queue::new(UNROUTABLE, None, Purpose::Unroutable));
@@ -185,7 +191,7 @@ mod tests {
         assert!(of_b.iter().all(|name| names.iter().filter(|own| own == name).count() == 1), "{names:?}");
         assert!(names.contains(&"cursor.a".to_owned()) && names.contains(&"load.a".to_owned()));
         assert!(names.contains(&"loaders.b".to_owned()) && !names.contains(&"loaders.a".to_owned()));
-        assert_eq!(names.len(), 7 + 9 + RETRY_TIERS.len() + 1);
+        assert_eq!(names.len(), 8 + 10 + RETRY_TIERS.len() + 1);
     }
 
     #[test]

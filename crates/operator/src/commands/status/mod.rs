@@ -1,0 +1,52 @@
+mod read;
+mod render;
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::{
+    ending::{Report, Stop},
+    schedule::schemes,
+    session::Session,
+    watch::{self, Glance},
+};
+
+const AFTER_HELP: &str = "\
+`waiting` counts messages that no worker has in hand; `workers` are the consumers of a stage's queues. Retry tiers are
+shared by all schemes. Dead letters are grouped by cause up to 2,000 of a queue; `kingpost dead list` groups them all.
+--json prints one object per scheme, and one for the tiers.";
+
+/// Show at a glance where everything is: the cursor, what waits at each stage, what is tried again, what is dead and why
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Status {
+    /// Only this scheme
+    #[arg(long, value_name = "NAME")]
+    scheme: Option<String>,
+    /// Print one JSON object per scheme
+    #[arg(long)]
+    json: bool,
+    /// Show it again every two seconds, until stopped
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Status {
+    pub(crate) async fn run(self, session: &Session) -> Result<Report, Stop> {
+        let schemes = schemes(session, self.scheme.as_deref())?;
+        let settings = session.settings()?;
+        let broker = session.broker(&settings);
+        let inspector = session.inspector(settings).await?;
+        let mut reader = read::Reader::new(&inspector, broker, &schemes);
+        let look = async || -> Result<Glance, Stop> {
+            let seen = reader.look().await?;
+            let out = if self.json { render::lines(&seen) } else { render::tables(&seen, session.width) };
+            Ok(Glance { out, over: false })
+        };
+        let every = self.watch.then_some(Duration::from_secs(2));
+        let report = watch::run(every, look).await;
+        inspector.close().await;
+        report
+    }
+}

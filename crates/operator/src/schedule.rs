@@ -1,0 +1,174 @@
+//! A scheme's schedule as people see it: what is cut, and telling whoever cuts what to do.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kingpost_broker::{Inspector, Topology, instruct};
+use kingpost_model::{Act, Agenda, Answer, Instruction};
+use kingpost_scheme::{Scheme, WindowSpec};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    act::{Action, Actor, new_id},
+    clock,
+    ending::Stop,
+    session::Session,
+};
+
+/// How long an answer is waited for: an extractor that leads looks every second.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Pause between two looks for it.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The scheme that is meant: the one of that name, or the only one.
+pub(crate) fn scheme(session: &Session, name: Option<&str>) -> Result<Scheme, Stop> {
+    let mut schemes = session.schemes()?;
+    let names: Vec<String> = schemes.iter().map(|scheme| scheme.name.clone()).collect();
+    let names = names.join(", ");
+    match name {
+        Some(name) => schemes
+            .into_iter()
+            .find(|scheme| scheme.name == name)
+            .ok_or_else(|| Stop::usage(format!("--scheme: there is no scheme `{name}`; there are: {names}"))),
+        None if schemes.len() == 1 => Ok(schemes.remove(0)),
+        None => Err(Stop::usage(format!("say which scheme with --scheme: {names}"))),
+    }
+}
+
+/// Those that are meant: the one of that name, or all.
+pub(crate) fn schemes(session: &Session, name: Option<&str>) -> Result<Vec<Scheme>, Stop> {
+    match name {
+        Some(_) => scheme(session, name).map(|scheme| vec![scheme]),
+        None => session.schemes(),
+    }
+}
+
+/// Lengths of a scheme's windows in whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) start_s: i64,
+    pub(crate) width_s: i64,
+    pub(crate) lag_s: i64,
+}
+
+impl Cut {
+    pub(crate) fn of(window: &WindowSpec) -> Self {
+        let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+        Cut {
+            start_s: window.start.as_second(),
+            width_s: seconds(window.width).max(1),
+            lag_s: seconds(window.lag),
+        }
+    }
+}
+
+/// What a scheme's cursor queue says; nothing before an extractor has led.
+pub(crate) async fn agenda(inspector: &Inspector, scheme: &str) -> Result<Option<Agenda>, Stop> {
+    let body = inspector.peek(&Topology::cursor_queue(scheme)).await?;
+    body.map(|body| Agenda::read(scheme, &body)).transpose().map_err(Stop::failed)
+}
+
+/// A point in time that an option gives, in whole seconds.
+pub(crate) fn point_s(option: &str, text: &str, now_ms: i64) -> Result<i64, Stop> {
+    let ms = clock::point(text, now_ms).map_err(|text| Stop::usage(format!("{option}: {text}")))?;
+    Ok(ms.div_euclid(1_000))
+}
+
+/// Seconds as Beijing wall time.
+pub(crate) fn beijing(second: i64) -> String {
+    clock::beijing(second.saturating_mul(1_000))
+}
+
+/// A length in words.
+pub(crate) fn length(seconds: i64) -> String {
+    clock::age(seconds.saturating_mul(1_000))
+}
+
+/// What became of an instruction.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// It is carried out.
+    Done,
+    /// It waits until an extractor leads.
+    Waiting,
+}
+
+/// What is to be told, by whom and why.
+pub(crate) struct Telling<'a> {
+    pub(crate) command: &'a str,
+    pub(crate) actor: &'a Actor,
+    pub(crate) reason: &'a str,
+    pub(crate) act: Act,
+}
+
+/// Tells a scheme's scheduler what to do, with a line in the audit trail, and waits for the answer. Gives the name of the
+/// instruction, what became of it, and a note for standard error.
+pub(crate) async fn tell(
+    session: &Session,
+    scheme: &str,
+    telling: Telling<'_>,
+) -> Result<(String, Told, String), Stop> {
+    let broker = session.broker(&session.settings()?);
+    let Telling { command, actor, reason, act } = telling;
+    let id = new_id(session.now_ms, command);
+    let instruction = Instruction { id: id.clone(), by: actor.name(), reason: reason.to_owned(), act };
+    let action = Action::begin(&broker, actor, command, |event| {
+        event.reason = reason.to_owned();
+        event.queues = vec![Topology::instructions_queue(scheme)];
+        event.details = json!({"scheme": scheme, "instruction": instruction});
+    })
+    .await?;
+    let ended = |word: &str| BTreeMap::from([(word.to_owned(), 1_u64)]);
+    match instruct(&broker, scheme, &instruction).await {
+        Ok(true) => {}
+        Ok(false) => {
+            let notes = action.end(ended("not sent")).await;
+            return Err(Stop::failed(format!(
+                "{notes}there is no queue {}: no extractor of this release has started yet and `kingpost topology apply` \
+                 was not run, or AMQP_URL names another virtual host",
+                Topology::instructions_queue(scheme)
+            )));
+        }
+        Err(error) => {
+            let notes = action.end(ended("unconfirmed")).await;
+            let stop = Stop::from(error);
+            let text =
+                format!("{notes}{}\nit may have arrived all the same; look before you repeat it", stop.text);
+            return Err(Stop { text, ..stop });
+        }
+    }
+    let answer = answered(session, scheme, &id).await;
+    let word = match &answer {
+        Ok(Some(Answer { refused: None, .. })) => "carried out",
+        Ok(Some(_)) => "refused",
+        Ok(None) => "waiting",
+        Err(_) => "sent",
+    };
+    let notes = action.end(ended(word)).await;
+    match answer? {
+        Some(Answer { refused: Some(why), .. }) => Err(Stop::failed(format!("{notes}refused: {why}"))),
+        Some(_) => Ok((id, Told::Done, notes)),
+        None => Ok((id, Told::Waiting, notes)),
+    }
+}
+
+async fn answered(session: &Session, scheme: &str, id: &str) -> Result<Option<Answer>, Stop> {
+    let inspector = session.inspector(session.settings()?).await?;
+    let until = Instant::now() + ANSWER;
+    let answer = loop {
+        // A reader beside us, or a leader that is just changing, is no reason to give up.
+        let agenda = agenda(&inspector, scheme).await;
+        match agenda {
+            Ok(Some(agenda)) if agenda.answer(id).is_some() => break Ok(agenda.answer(id).cloned()),
+            Ok(_) | Err(_) if Instant::now() < until => tokio::time::sleep(LOOK).await,
+            Ok(_) => break Ok(None),
+            Err(stop) => break Err(stop),
+        }
+    };
+    inspector.close().await;
+    answer
+}
+
+/// What to say of an instruction that nobody has carried out yet.
+pub(crate) const NOBODY: &str =
+    "no extractor cuts the windows of this scheme at present; it is carried out as soon as one does\n";
