@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod account;
 mod cursor;
+mod hearsay;
 mod lead;
 mod ledger;
 mod patience;
@@ -10,5 +12,6 @@ mod schedule;
 mod stage;
 mod window;
 
+pub use account::{Account, AccountObserver};
 pub use plan::plan;
 pub use stage::{ExtractStage, WindowObserver};
