@@ -120,7 +120,9 @@ impl Account {
             changed.as_mut().enable();
             let step = self.gate().step(Instant::now(), latest);
             match step {
-                Step::Go(ticket) => return Ok(Admission { account: self, ticket, right: None, ended: false }),
+                Step::Go(ticket) => {
+                    return Ok(Admission { account: self, ticket, right: None, ended: false });
+                }
                 Step::Ask => {
                     if let Some(admission) = self.probe().await {
                         return Ok(admission);
@@ -197,7 +199,9 @@ impl Account {
         let closed_for = after.map(|until| until.saturating_duration_since(now));
         let (system, account, seconds) = (self.system, self.name.as_str(), closed_for.map(|d| d.as_secs()));
         match (before, after) {
-            (None, Some(_)) => warn!(system, account, seconds, pace, "a limit of calls: the account is left alone"),
+            (None, Some(_)) => {
+                warn!(system, account, seconds, pace, "a limit of calls: the account is left alone")
+            }
             (Some(before), Some(after)) if after > before => {
                 warn!(system, account, seconds, "the account is left alone for longer");
             }

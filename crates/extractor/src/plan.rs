@@ -1,6 +1,10 @@
 //! What this worker consumes, and how.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, source};
@@ -8,9 +12,7 @@ use kingpost_model::{Route, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
 use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics};
-use kingpost_worker::{
-    Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal, now_ms,
-};
+use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal, now_ms};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

@@ -11,7 +11,9 @@ use prometheus::{
 
 use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
-use crate::{AccountMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs};
+use crate::{
+    AccountMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs,
+};
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
 ///

@@ -167,7 +167,10 @@ async fn a_ban_of_hours_is_met_once_and_its_end_is_probed_by_one() {
     let mut after = calls.iter().filter(|call| call.0 >= end);
     let probe = after.next().unwrap();
     assert!(probe.0 < end + seconds(1), "the account is used again soon after the ban: {probe:?}");
-    assert!(after.all(|call| call.0 >= probe.1), "somebody else called before the probe was answered: {calls:?}");
+    assert!(
+        after.all(|call| call.0 >= probe.1),
+        "somebody else called before the probe was answered: {calls:?}"
+    );
     assert_eq!(seen.closed.load(Ordering::Relaxed), 0);
 }
 
