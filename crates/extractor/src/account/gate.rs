@@ -212,7 +212,7 @@ impl Gate {
         // Calls that were under way when it closed are refused for the same reason: one cut is enough.
         let met = open && ticket.generation == self.generation;
         if met {
-            self.pace.cut(pause, now);
+            self.pace.meet(pause, now);
         }
         let for_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         self.close(now + pause).then_some(Word::Closed { for_ms, met, times: self.times })
@@ -224,7 +224,7 @@ impl Gate {
             Word::Closed { for_ms, met, times } => {
                 let pause = Duration::from_millis(*for_ms).min(CLOSED_MAX);
                 if *met && self.door == Door::Open {
-                    self.pace.cut(pause, now);
+                    self.pace.meet(pause, now);
                 }
                 self.times = self.times.max(*times);
                 self.close(now + pause);

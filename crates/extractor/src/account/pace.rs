@@ -12,6 +12,14 @@ use tokio::time::Instant;
 const CUT: f64 = 0.7;
 /// By how many calls a minute the pace grows in a minute in which all of it was used.
 const GROWTH: f64 = 1.0;
+/// How often it doubles in such a minute while only one limit was met, which may have been a matter of the moment.
+const DOUBLINGS: f64 = 2.0;
+/// A limit that is met again within this time is no matter of the moment.
+const AGAIN: Duration = Duration::from_secs(30 * 60);
+/// A limit that is over so soon is waited out and slows nobody down.
+const BRIEF: Duration = Duration::from_secs(5);
+/// Unless so many of them are met in a minute.
+const BRIEF_MOST: usize = 3;
 /// Never slower than this: two passes over a window's pages fit into its time.
 const LEAST: f64 = 6.0;
 /// What limits are counted by.
@@ -26,6 +34,12 @@ pub(crate) struct Pace {
     /// When the calls of the last minute began.
     recent: VecDeque<Instant>,
     next: Option<Instant>,
+    /// When brief limits of the last minute were met.
+    brief: VecDeque<Instant>,
+    /// When the pace was last cut.
+    cut: Option<Instant>,
+    /// While only one limit was met: the pace at which it was.
+    once: Option<f64>,
 }
 
 impl Pace {
@@ -54,20 +68,36 @@ impl Pace {
         turn.is_some()
     }
 
-    /// A call went well that used the pace. Whoever doesn't use it has no reason to want more.
+    /// A call went well that used the pace. Whoever doesn't use it has no reason to want more. A single limit is forgotten
+    /// when the pace has come to twice what it was met at.
     pub(crate) fn grow(&mut self) {
-        if let Some(rate) = &mut self.per_minute {
-            *rate += GROWTH / *rate;
+        let Some(rate) = self.per_minute else { return };
+        match self.once {
+            None => self.per_minute = Some(rate + GROWTH / rate),
+            Some(met_at) if rate > met_at * 2.0 => (self.per_minute, self.once) = (None, None),
+            Some(_) => self.per_minute = Some(rate * (DOUBLINGS / rate).exp2()),
         }
     }
 
     /// A limit was met that is over after `closed`. The first one is answered by the calls that were made: over as long
     /// as the limit lasts, since that is about what it is counted by, but never over more than a minute.
-    pub(crate) fn cut(&mut self, closed: Duration, now: Instant) {
+    pub(crate) fn meet(&mut self, closed: Duration, now: Instant) {
+        if closed <= BRIEF {
+            self.brief.retain(|at| now.saturating_duration_since(*at) < MINUTE);
+            self.brief.push_back(now);
+            if self.brief.len() < BRIEF_MOST {
+                return;
+            }
+            self.brief.clear();
+        }
         let over = closed.clamp(Duration::from_secs(1), MINUTE);
         let calls = self.recent.iter().rev().take_while(|at| now.saturating_duration_since(**at) <= over);
         let measured = calls.count() as f64 * 60.0 / over.as_secs_f64();
-        self.per_minute = Some((self.per_minute.unwrap_or(measured) * CUT).max(LEAST));
+        let rate = self.per_minute.unwrap_or(measured);
+        let again = self.cut.is_some_and(|cut| now.saturating_duration_since(cut) < AGAIN);
+        self.once = (!again).then_some(rate.max(LEAST));
+        self.per_minute = Some((rate * CUT).max(LEAST));
+        self.cut = Some(now);
         self.next = None;
     }
 
@@ -126,7 +156,7 @@ mod tests {
             } else {
                 refused += counts;
                 let closed = Duration::from_secs(65);
-                paces.iter_mut().for_each(|pace| pace.cut(closed, now));
+                paces.iter_mut().for_each(|pace| pace.meet(closed, now));
                 now += closed;
             }
         }
@@ -165,15 +195,54 @@ mod tests {
     #[test]
     fn the_first_limit_is_answered_by_what_was_called_while_it_was_counted() {
         let now = Instant::now();
-        for (closed, calls, pace) in [(65, 60, 42.0), (5, 10, 84.0), (30_000, 60, 42.0), (65, 1, LEAST)] {
+        for (closed, calls, pace) in [(65, 60, 42.0), (6, 10, 70.0), (30_000, 60, 42.0), (65, 1, LEAST)] {
             let mut busy = Pace::default();
             (0..calls).for_each(|_| assert!(!busy.take(now)));
             assert_eq!(busy.next(now), now, "no limit is known yet");
-            busy.cut(Duration::from_secs(closed), now);
+            busy.meet(Duration::from_secs(closed), now);
             assert!((busy.per_minute().unwrap() - pace).abs() < 0.01, "{:?}", busy.per_minute());
-            busy.cut(Duration::from_secs(closed), now);
+            busy.meet(Duration::from_secs(closed), now);
             assert!((busy.per_minute().unwrap() - (pace * CUT).max(LEAST)).abs() < 0.01);
         }
+    }
+
+    #[test]
+    fn brief_limits_slow_nobody_down_unless_there_are_many() {
+        let begun = Instant::now();
+        let mut pace = Pace::default();
+        for minute in 0..5 {
+            let now = begun + MINUTE * minute;
+            pace.take(now);
+            pace.meet(BRIEF, now);
+            pace.meet(BRIEF, now + BRIEF);
+            assert_eq!(pace.per_minute(), None);
+        }
+        pace.meet(BRIEF, begun + MINUTE * 4 + BRIEF * 2);
+        assert!(pace.per_minute().is_some());
+    }
+
+    #[test]
+    fn a_limit_that_was_a_matter_of_the_moment_is_soon_forgotten_and_a_second_one_is_not() {
+        let begun = Instant::now();
+        let busy = |pace: &mut Pace, minutes: u32| {
+            let (mut now, end) = (begun + MINUTE, begun + MINUTE * (1 + minutes));
+            while now < end && pace.per_minute().is_some() {
+                now = pace.next(now);
+                if pace.take(now) {
+                    pace.grow();
+                }
+            }
+        };
+        let mut pace = Pace::default();
+        (0..600).for_each(|_| assert!(!pace.take(begun)));
+        pace.meet(MINUTE, begun);
+        let mut twice = Pace::default();
+        (0..600).for_each(|_| assert!(!twice.take(begun)));
+        (0..2).for_each(|_| twice.meet(MINUTE, begun));
+        busy(&mut pace, 1);
+        assert_eq!(pace.per_minute(), None);
+        busy(&mut twice, 10);
+        assert!(twice.per_minute().unwrap() < 305.0, "{:?}", twice.per_minute());
     }
 
     #[test]
