@@ -235,3 +235,26 @@ impl Right for Held {
         Box::pin(self.0.release())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_read_as_it_was_written_and_one_of_a_later_release_is_not_understood() {
+        let notice = Notice {
+            account: "wdt.default.0f3c9a5e1b77".to_owned(),
+            from: "0123456789abcdef".to_owned(),
+            word: Some(Word::Closed { for_ms: 65_000, met: true, times: 1 }),
+            echo: None,
+        };
+        let text = serde_json::to_string(&notice).unwrap();
+        assert_eq!(
+            text,
+            r#"{"account":"wdt.default.0f3c9a5e1b77","from":"0123456789abcdef","word":{"is":"closed","for_ms":65000,"met":true,"times":1},"echo":null}"#
+        );
+        assert_eq!(serde_json::from_str::<Notice>(&text).unwrap(), notice);
+        assert!(serde_json::from_str::<Notice>(&text.replace("closed", "sold")).is_err());
+        assert!(serde_json::from_str::<Notice>(&text.replace("\"met\"", "\"more\":1,\"met\"")).is_ok());
+    }
+}

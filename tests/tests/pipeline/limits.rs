@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use e2e::{
     lab::{Sandbox, SandboxOptions, shared_broker, wait_until},
-    pipeline::{Pipeline, Schemes, Tempo, Worker, metric},
+    pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker, metric},
 };
 use jiff::Timestamp;
+use kingpost_broker::{BrokerConfig, Inspector, Topology};
 use serde_json::json;
 
 use crate::{SOON, sound};
@@ -149,5 +150,38 @@ async fn a_ban_of_hours_is_met_once_and_no_window_is_begun_or_held() -> Result<(
         depth.is_some_and(|depth| depth.ready > 10)
     })
     .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_extractor_that_may_not_tell_others_reads_all_the_same_and_says_so_once() -> Result<()> {
+    let (sandbox, tempo) = orders(20, &[]).await?;
+    let node = shared_broker().await?;
+    let admin = node.vhost("limits-deaf").await?;
+    Topology::new([(SCHEME, 1)]).apply(&BrokerConfig::for_url(&*admin, "kingpost-test"), false).await?;
+    let (user, vhost) =
+        (format!("deaf-{}", std::process::id()), admin.rsplit('/').next().context("no vhost")?);
+    node.ctl(&["add_user", &user, "no-secret"]).await?;
+    // What an extractor needed before there were notices.
+    let (configure, write, read) =
+        (r"^scheduler\..+$", r"^(kingpost\.(work|dead|replies)|wait\..+)$", r"^(extract|cursor)\..+$");
+    node.ctl(&["set_permissions", "--vhost", vhost, &user, configure, write, read]).await?;
+    let url = admin.replace("guest:guest", &format!("{user}:no-secret"));
+    let pipeline = Pipeline::new(url, Schemes::at(&tempo)?, &sandbox)?;
+    let ban = json!({"system": "wdt", "count": 2, "every": 5, "action": {"kind": "ban", "seconds": 1}});
+    sandbox.fault(&ban).await?;
+    let extractor = pipeline.start("extractor")?;
+    let inspector = Inspector::open(&BrokerConfig::for_url(&*admin, "kingpost-test")).await?;
+    wait_until(SOON, "documents and both bans", async || {
+        let depth = inspector.depth("transform.purchase-stockin").await.ok().flatten();
+        let text = pipeline.metrics(&extractor).await.unwrap_or_default();
+        let limits = metric(&text, "kingpost_account_limits_met_total", &[]);
+        limits > 1.5 && depth.is_some_and(|depth| depth.ready >= 20)
+    })
+    .await?;
+    let output = crate::stop(extractor).await?;
+    for words in ["extractors can't tell each other of limits", "who may make the first call after a limit"] {
+        assert_eq!(output.matches(words).count(), 1, "{words}: {output}");
+    }
     Ok(())
 }
