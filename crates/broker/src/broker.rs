@@ -13,6 +13,8 @@ use crate::{
     inspect::Inspector,
     lane::Inbox,
     leader::Leadership,
+    lock::Locks,
+    notices::{self, Ear, Voice},
     publisher::{self, Outbound},
     setup::Setup,
     topology::{SchemeQueues, Topology},
@@ -123,6 +125,19 @@ impl Broker {
     /// [`ConnectError`] when the broker can't be asked.
     pub async fn lead(&self, scheme: &str) -> Result<Option<Leadership>, ConnectError> {
         Leadership::acquire(&self.config, &self.setup, scheme).await
+    }
+
+    /// Joins those who tell and hear notices.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker can't be reached or refuses.
+    pub async fn notices(&self) -> Result<(Voice, Ear), ConnectError> {
+        notices::join(&self.config).await
+    }
+
+    /// Where locks are taken.
+    pub fn locks(&self) -> Locks {
+        Locks::new(self.config.clone())
     }
 
     /// Opens a connection for reading depths.

@@ -113,6 +113,10 @@ pub enum Role {
     Lead,
     /// Reading depths and browsing.
     Inspect,
+    /// Telling and hearing notices.
+    Notice,
+    /// Holding a lock.
+    Lock,
 }
 
 impl Role {
@@ -123,6 +127,8 @@ impl Role {
             Role::Consume => "consume",
             Role::Lead => "lead",
             Role::Inspect => "inspect",
+            Role::Notice => "notice",
+            Role::Lock => "lock",
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::connection::ConnectError;
 
 /// Where a retry tier's messages come back to their own queue, by their own routing key.
 pub const RESUME_EXCHANGE: &str = "kingpost.resume";
+/// Brings a notice to everybody who listens just then.
+pub const NOTICE_EXCHANGE: &str = "kingpost.notices";
 /// Keeps what came back to a queue that is no longer there; also the name of its queue.
 pub const UNROUTABLE: &str = "kingpost.unroutable";
 /// Deliveries without a settlement after which the broker itself gives up on a message. Every lost connection counts
@@ -155,6 +157,7 @@ fn shared() -> Vec<Part> {
         Part::exchange(WORK_EXCHANGE, ExchangeKind::Direct),
         Part::exchange(DEAD_EXCHANGE, ExchangeKind::Direct),
         Part::exchange(REPLY_EXCHANGE, ExchangeKind::Direct),
+        Part::exchange(NOTICE_EXCHANGE, ExchangeKind::Fanout),
         Part::Exchange {
             name: RESUME_EXCHANGE.to_owned(),
             kind: ExchangeKind::Direct,

@@ -7,6 +7,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::account::{Account, Admission};
+
 /// Longest reading of one window, so that it ends before anybody takes it for stuck: the watchdog has 15 minutes, and
 /// the broker 30 for an unsettled delivery, of which a second one is in hand while the first is read.
 const WINDOW_TIME: Duration = Duration::from_secs(600);
@@ -14,10 +16,6 @@ const WINDOW_TIME: Duration = Duration::from_secs(600);
 const CONFIRM_TIME: Duration = Duration::from_secs(60);
 /// Longest single call; a client that has no limit of its own must not use up the window's.
 const CALL_TIME: Duration = Duration::from_secs(120);
-/// Pause after a limit that doesn't say how long it lasts: limits are counted by the minute.
-const THROTTLED: Duration = Duration::from_secs(65);
-/// By how much the pause grows each time a limit is met again right after it was said to be over.
-const THROTTLED_STEP: Duration = Duration::from_secs(5);
 /// Pauses before a page is asked for again after passing trouble; then the window is given back.
 const PASSING: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 /// A source that asks to be left alone for longer than this is not waited for in place.
@@ -53,6 +51,7 @@ impl From<Abandoned> for Interrupted {
 /// One window's calls of the source, its publishing, and its time.
 pub(crate) struct Patience<'a> {
     source: &'a dyn Source,
+    account: &'a Account,
     outbox: &'a dyn Outbox,
     lease: &'a Lease,
     ending: &'a CancellationToken,
@@ -62,12 +61,12 @@ pub(crate) struct Patience<'a> {
 impl<'a> Patience<'a> {
     /// Patience that begins now.
     pub(crate) fn new(
-        source: &'a dyn Source,
+        (source, account): (&'a dyn Source, &'a Account),
         outbox: &'a dyn Outbox,
         lease: &'a Lease,
         ending: &'a CancellationToken,
     ) -> Self {
-        Patience { source, outbox, lease, ending, deadline: Instant::now() + WINDOW_TIME }
+        Patience { source, account, outbox, lease, ending, deadline: Instant::now() + WINDOW_TIME }
     }
 
     /// Documents per page, at least 1.
@@ -80,10 +79,13 @@ impl<'a> Patience<'a> {
     /// # Errors
     /// [`Interrupted`] by whatever is not worth waiting for, or lasts.
     pub(crate) async fn page(&self, window: Window, number: u32) -> Result<Page, Interrupted> {
-        let (mut limits, mut troubles) = (0_u32, 0);
+        let (mut limit, mut troubles) = (None, 0);
         loop {
             self.held()?;
-            let failure = match self.call(window, number).await? {
+            let turn = self.turn().await.map_err(|interrupted| in_its_words(interrupted, limit.take()))?;
+            let answer = self.call(window, number).await?;
+            turn.end(&answer).await;
+            let failure = match answer {
                 Ok(page) => {
                     // Its documents belong to another worker when the connection was lost meanwhile.
                     self.held()?;
@@ -91,10 +93,13 @@ impl<'a> Patience<'a> {
                 }
                 Err(failure) => failure,
             };
+            let kind = failure.kind.as_str();
             let pause = match failure.kind {
+                // How long it is waited for, and whether here, is a matter of the account.
                 FailureKind::Throttled => {
-                    limits = limits.saturating_add(1);
-                    limit_pause(failure.retry_after, limits)
+                    info!(%window, page = number, kind, "the page is asked for again: {}", failure.text);
+                    limit = Some(failure);
+                    continue;
                 }
                 FailureKind::Transient | FailureKind::Unavailable => {
                     let asked = failure.retry_after.unwrap_or_default();
@@ -107,14 +112,34 @@ impl<'a> Patience<'a> {
                 FailureKind::Incomplete => return Err(Interrupted::TooWide(failure)),
                 _ => return Err(failure.into()),
             };
-            troubles += usize::from(failure.kind != FailureKind::Throttled);
+            troubles += 1;
             if Instant::now() + pause >= self.deadline {
                 return Err(Interrupted::Late(failure));
             }
-            let (kind, seconds) = (failure.kind.as_str(), pause.as_secs_f64());
+            let seconds = pause.as_secs_f64();
             info!(%window, page = number, kind, seconds, "the page is asked for again: {}", failure.text);
             if !self.pause(pause).await? {
                 return Err(failure.into());
+            }
+        }
+    }
+
+    /// Waits for the account's turn; an error ends the window.
+    async fn turn(&self) -> Result<Admission<'a>, Interrupted> {
+        let admitting = self.account.admit(self.deadline);
+        tokio::pin!(admitting);
+        loop {
+            tokio::select! {
+                biased;
+                admitted = timeout_at(Instant::now() + LOOK, &mut admitting) => match admitted {
+                    Ok(admitted) => return admitted.map_err(Interrupted::Late),
+                    Err(_) => self.held()?,
+                },
+                // A wait would otherwise use up the worker's time to drain.
+                () = self.ending.cancelled() => {
+                    let text = "the worker stopped while a window waited for its account";
+                    return Err(Failure::new(FailureKind::Throttled, text).by(Fault::Source).into());
+                }
             }
         }
     }
@@ -184,8 +209,13 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// How long a limit that is met for the `times`-th time in a row is left alone.
-fn limit_pause(asked: Option<Duration>, times: u32) -> Duration {
-    let again = THROTTLED_STEP.saturating_mul(times.saturating_sub(1)).min(THROTTLED);
-    asked.unwrap_or(THROTTLED).max(again).max(Duration::from_secs(1))
+/// The same interruption, told in the words of the source where it was a limit of its own.
+fn in_its_words(interrupted: Interrupted, limit: Option<Failure>) -> Interrupted {
+    match (interrupted, limit) {
+        (Interrupted::Late(ours), Some(theirs)) => {
+            Interrupted::Late(Failure { retry_after: ours.retry_after, ..theirs })
+        }
+        (Interrupted::Failed(_), Some(theirs)) => Interrupted::Failed(theirs),
+        (interrupted, _) => interrupted,
+    }
 }

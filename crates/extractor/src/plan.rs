@@ -1,19 +1,25 @@
 //! What this worker consumes, and how.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, source};
 use kingpost_model::{Route, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
-use kingpost_telemetry::{ErpMetrics, ExtractionMetrics, Metrics};
-use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal};
+use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics};
+use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal, now_ms};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account::{Account, AccountObserver},
     agenda::Remedy,
     cursor::Cutting,
+    hearsay,
     schedule::{self, CursorObserver, Schedule},
     stage::{ExtractStage, WindowObserver},
 };
@@ -33,24 +39,43 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let settings = extractor(&context.environment, &accounts)?;
     let (mut lanes, mut background) = (Vec::new(), Vec::new());
     let mut problems = Problems::new();
+    let mut limited = BTreeMap::new();
     for scheme in &schemes {
         let Some(account) = settings.wdt.get(&scheme.account) else { continue };
         let ending = CancellationToken::new();
-        match lane(scheme, account, &context.metrics, ending.clone()) {
+        let shared = shared(scheme, account, &context.metrics);
+        let shared = Arc::clone(limited.entry(shared.key()).or_insert(shared));
+        match lane(scheme, account, shared, &context.metrics, ending.clone()) {
             Ok(lane) => lanes.push(lane),
             Err(wrong) => problems = problems.merge(wrong),
         }
         background.push(scheduler(scheme, ending));
     }
     problems.or(())?;
+    background.push(hearing(limited.into_values().collect()));
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     let accounts = schemes.iter().map(|s| s.account.clone()).collect();
     Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
 }
 
+/// The account that a scheme's calls are counted by.
+fn shared(scheme: &Scheme, settings: &WdtSettings, metrics: &Metrics) -> Arc<Account> {
+    let name = scheme.account.as_deref().unwrap_or("default");
+    let observer = Arc::new(Limits(metrics.account("wdt", name)));
+    Account::new("wdt", name, [&settings.url, &settings.sid], observer)
+}
+
+/// Keeps the accounts in touch with those of other extractors.
+fn hearing(accounts: Vec<Arc<Account>>) -> Background {
+    Box::new(move |context: BackgroundContext| {
+        Box::pin(async move { hearsay::run(&context.broker, accounts, context.stop).await })
+    })
+}
+
 fn lane(
     scheme: &Scheme,
     account: &WdtSettings,
+    shared: Arc<Account>,
     metrics: &Metrics,
     ending: CancellationToken,
 ) -> Result<LanePlan, Problems> {
@@ -58,6 +83,7 @@ fn lane(
         scheme: scheme.name.clone(),
         document: scheme.target.form.clone(),
         source: source(scheme, account, Arc::new(Erp(metrics.erp("wdt"))))?,
+        account: shared,
         observer: Arc::new(Extraction(metrics.extraction(&scheme.name))),
         ending,
     };
@@ -102,6 +128,20 @@ struct Erp(ErpMetrics);
 impl Calls for Erp {
     fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.request(operation, outcome, took);
+    }
+}
+
+struct Limits(AccountMetrics);
+
+impl AccountObserver for Limits {
+    fn limit_met(&self) {
+        self.0.limit_met();
+    }
+
+    fn changed(&self, calls_per_minute: Option<f64>, closed_for: Option<Duration>) {
+        self.0.pace(calls_per_minute);
+        let length = |closed: Duration| i64::try_from(closed.as_millis()).unwrap_or(i64::MAX);
+        self.0.closed_until(closed_for.map(|closed| now_ms().saturating_add(length(closed))));
     }
 }
 

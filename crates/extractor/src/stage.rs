@@ -10,6 +10,7 @@ use kingpost_worker::now_ms;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account::Account,
     ledger::Sender,
     window::{Read, Reading, Stopped},
 };
@@ -32,6 +33,8 @@ pub struct ExtractStage {
     pub document: String,
     /// Where the documents are.
     pub source: Arc<dyn Source>,
+    /// Whose limits its calls are counted by, shared with every stage that calls it.
+    pub account: Arc<Account>,
     /// Told how windows ended.
     pub observer: Arc<dyn WindowObserver>,
     /// Cancelled when the worker is told to stop: a window that waits for the source is given back at once.
@@ -62,6 +65,7 @@ impl ExtractStage {
         };
         let reading = Reading {
             source: &*self.source,
+            account: &self.account,
             outbox,
             lease,
             ending: &self.ending,

@@ -9,6 +9,7 @@ use kingpost_model::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account::Account,
     ledger::{Ledger, Sender},
     patience::{Interrupted, Patience},
 };
@@ -22,6 +23,8 @@ const SECOND_PAGES: u32 = 2_000;
 /// What is extracted, and for whom.
 pub(crate) struct Reading<'a> {
     pub(crate) source: &'a dyn Source,
+    /// Whose limits every call of the source is counted by.
+    pub(crate) account: &'a Account,
     pub(crate) outbox: &'a dyn Outbox,
     pub(crate) lease: &'a Lease,
     /// The worker is told to stop: nothing is waited for any more.
@@ -65,7 +68,7 @@ impl Reading<'_> {
     /// [`Stopped::Failed`] when the source fails or the window can't be read completely; of kind malformed when all of
     /// it is published but documents that no message can hold.
     pub(crate) async fn read(&self, window: Window) -> Result<Read, Stopped> {
-        let patience = Patience::new(self.source, self.outbox, self.lease, self.ending);
+        let patience = Patience::new((self.source, self.account), self.outbox, self.lease, self.ending);
         let mut ledger = Ledger::default();
         match self.passes(window, &patience, &mut ledger).await {
             Ok(documents) => match ledger.oversized(window) {

@@ -63,6 +63,18 @@ pub struct Options {
     /// Wait so long before every answer of WDT
     #[arg(long, value_name = "MS", default_value_t = 0, help_heading = "Behaviour")]
     pub wdt_latency: u64,
+    /// Calls per minute that WDT takes, over all callers; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Behaviour")]
+    pub wdt_per_minute: u64,
+    /// How long a minute of --wdt-per-minute is
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_seconds, help_heading = "Behaviour")]
+    pub wdt_minute: i64,
+    /// Answer the call beyond --wdt-per-minute with a ban of the gateway's, and refuse everything until it is over
+    #[arg(long, value_name = "DURATION", value_parser = parse_seconds, help_heading = "Behaviour")]
+    pub wdt_ban: Option<i64>,
+    /// Calls at the same time that WDT takes; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Behaviour")]
+    pub wdt_at_once: u64,
     /// Wait so long before every answer of Kingdee
     #[arg(long, value_name = "MS", default_value_t = 0, help_heading = "Behaviour")]
     pub kingdee_latency: u64,

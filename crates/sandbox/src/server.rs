@@ -113,6 +113,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) faults: Mutex<Faults>,
+    pub(crate) limits: Mutex<wdt::Limits>,
     /// Told whenever rules are cleared.
     pub(crate) cleared: Notify,
     /// Seconds that the fake servers' clocks are ahead of ours.
@@ -131,6 +132,7 @@ impl Shared {
             sessions: Mutex::default(),
             ledger: Mutex::default(),
             faults: Mutex::default(),
+            limits: Mutex::new(wdt::Limits::new(&options)),
             cleared: Notify::new(),
             skew: AtomicI64::new(0),
             options,
@@ -261,10 +263,11 @@ struct Twist {
 async fn perform(shared: &Shared, job: &Job, twist: Twist) -> Reply {
     let (reply, note) = match &job.call {
         Call::Wdt(call) => {
+            let running = wdt::Limits::enter(&shared.limits);
             sleep(Duration::from_millis(shared.options.wdt_latency)).await;
             let now = shared.now();
-            let result = wdt::run(call, &locked(&shared.book), &shared.options, now, twist.add_total);
-            match result {
+            let run = || wdt::run(call, &locked(&shared.book), &shared.options, now, twist.add_total);
+            match running.and_then(|_running| run()) {
                 Ok(answer) => (answer.reply(call.transport, job.id), "ok".to_owned()),
                 Err(refusal) => (refusal.reply(call.transport, job.id), refusal.note()),
             }

@@ -1,7 +1,9 @@
 //! The fake WDT: Qimen's `/router/qm` and the direct `/openapi`, both strict about what they are asked.
 
 pub(crate) mod answer;
+mod limits;
 mod query;
 mod sign;
 
+pub(crate) use limits::Limits;
 pub(crate) use query::{Call, Transport, read, run};

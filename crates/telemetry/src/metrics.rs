@@ -11,7 +11,9 @@ use prometheus::{
 
 use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
-use crate::{ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs};
+use crate::{
+    AccountMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs,
+};
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
 ///
@@ -60,6 +62,9 @@ pub(crate) struct Families {
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
     pub(crate) backlog_windows: GaugeVec,
+    pub(crate) account_limits_met: IntCounterVec,
+    pub(crate) account_calls_per_minute: GaugeVec,
+    pub(crate) account_closed_until: GaugeVec,
     build_info: GaugeVec,
 }
 
@@ -116,6 +121,11 @@ impl Metrics {
     /// The handle of one scheme's extraction.
     pub fn extraction(&self, scheme: &str) -> ExtractionMetrics {
         ExtractionMetrics::new(self.clone(), scheme)
+    }
+
+    /// The handle of one account of an ERP.
+    pub fn account(&self, system: &str, account: &str) -> AccountMetrics {
+        AccountMetrics::new(self.families(), system, account)
     }
 
     /// Everything in the Prometheus text format 0.0.4.
@@ -191,6 +201,9 @@ impl Families {
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
             backlog_windows: gauge(r, &names::BACKLOG_WINDOWS),
+            account_limits_met: counter(r, &names::ACCOUNT_LIMITS_MET),
+            account_calls_per_minute: gauge(r, &names::ACCOUNT_CALLS_PER_MINUTE),
+            account_closed_until: gauge(r, &names::ACCOUNT_CLOSED_UNTIL),
             build_info: gauge(r, &names::BUILD_INFO),
         }
     }

@@ -55,6 +55,8 @@ pub mod label {
     pub const OPERATION: &str = "operation";
     /// An ERP: `wdt` or `kingdee`.
     pub const SYSTEM: &str = "system";
+    /// An account of an ERP by the name that schemes give it; `default` for the one without a name.
+    pub const ACCOUNT: &str = "account";
     /// A retry tier, such as `30s`.
     pub const TIER: &str = "tier";
     /// The number of a shard of a scheme, `0` to `63`.
@@ -82,6 +84,7 @@ pub mod label {
         OUTCOME,
         OPERATION,
         SYSTEM,
+        ACCOUNT,
         TIER,
         SHARD,
         REASON,
@@ -250,6 +253,12 @@ metrics! {
         "How far the confirmed cursor of a scheme is behind now.";
     BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
         "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
+    ACCOUNT_LIMITS_MET "kingpost_account_limits_met_total" Counter, [SYSTEM, ACCOUNT], "limits",
+        "Limits of an account that a call of this extractor has met.";
+    ACCOUNT_CALLS_PER_MINUTE "kingpost_account_calls_per_minute" Gauge, [SYSTEM, ACCOUNT], "calls",
+        "Calls a minute that this extractor allows itself for an account; 0 while no limit is known.";
+    ACCOUNT_CLOSED_UNTIL "kingpost_account_closed_until_timestamp_seconds" Gauge, [SYSTEM, ACCOUNT], "seconds",
+        "Unix time until which an account is left alone, in the past while its end is probed; 0 while it is open.";
     LOG_LINES_DROPPED "kingpost_log_lines_dropped_total" Counter, [], "lines",
         "Log lines lost because the standard error output would not take them.";
     BUILD_INFO "kingpost_build_info" Gauge, [VERSION, REVISION], "flag",

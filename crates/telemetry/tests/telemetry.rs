@@ -58,6 +58,10 @@ fn touched() -> Metrics {
     extraction.window("split");
     extraction.cursor_lag(Duration::from_secs(300));
     extraction.backlog(12);
+    let account = metrics.account("wdt", "default");
+    account.limit_met();
+    account.pace(Some(42.0));
+    account.closed_until(Some(1_767_196_800_000));
     metrics
 }
 

@@ -14,8 +14,9 @@ use tracing::info;
 use crate::{lane::Lane, plan::BatchPolicy};
 
 /// A delivery that is held through a pause for longer than this goes round through a retry tier instead, before the
-/// broker loses patience with its consumer.
-const HELD_MAX: Duration = Duration::from_secs(600);
+/// broker loses patience with its consumer, after thirty minutes: a delivery may have waited behind a batch of eleven
+/// minutes before, and may be in one of eleven minutes afterwards.
+const HELD_MAX: Duration = Duration::from_secs(420);
 /// How often a lane at rest looks whether anything has grown old in its hands, besides when a doubt ends.
 const STALE_LOOK: Duration = Duration::from_secs(5);
 

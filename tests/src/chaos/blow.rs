@@ -200,9 +200,14 @@ pub enum ErpBlow {
 }
 
 impl ErpBlow {
-    /// Whether the product waits half a minute after it, as it should.
-    pub(super) fn is_slow(self) -> bool {
-        matches!(self, ErpBlow::Rule { action, .. } if action.contains("call_limit") || action.contains("rate_limit"))
+    /// How much time has to be left for what the product does after it, as it should: a call limit of Kingdee's is waited
+    /// out for half a minute, one of WDT's for more than a minute by every extractor, and what has piled up is read then.
+    pub(super) fn needs(self) -> Duration {
+        match self {
+            ErpBlow::Rule { action, .. } if action.contains("call_limit") => Duration::from_secs(32),
+            ErpBlow::Rule { action, .. } if action.contains("rate_limit") => Duration::from_secs(120),
+            _ => Duration::ZERO,
+        }
     }
 }
 

@@ -6,9 +6,6 @@ use std::time::Duration;
 use super::blow::{Blow, BrokerBlow, ErpBlow, Place, Post, Trouble, erp_blows};
 use super::dice::{Deck, Dice};
 
-/// Time left for work after a fault that the product waits out for half a minute.
-const SLOW_LEFT: Duration = Duration::from_secs(32);
-
 /// One fault: when it begins, counted from the start of the nemesis, and how long it lasts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -154,7 +151,7 @@ fn erps(dice: &mut Dice, duration: Duration) -> Vec<Event> {
     let mut deck = Deck::new(erp_blows());
     lay(dice, duration, (800, 2_600), |dice, left| {
         let blow = deck.deal(dice)?;
-        if blow.is_slow() && left < SLOW_LEFT {
+        if left < blow.needs() {
             return None;
         }
         let lasts = match blow {

@@ -9,6 +9,7 @@ mod consuming;
 mod dead_letters;
 mod delays;
 mod leading;
+mod notices;
 mod permissions;
 mod publishing;
 mod releases;

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use e2e::lab::{Node, shared_broker};
 use kingpost_broker::{
-    AuditEvent, AuditPhase, AuditTrail, Broker, Custody, Destination, NoObserver, Posting, Replies, Topology,
+    AuditEvent, AuditPhase, AuditTrail, Broker, ConnectError, Custody, Destination, NoObserver, Posting,
+    Replies, Topology,
 };
 use kingpost_model::{StageName, Tier};
 
@@ -31,6 +32,18 @@ async fn user(node: &Node, url: &str, name: &str, [configure, write, read]: [&st
 /// Declares everything, as somebody with the right to do so does beforehand.
 async fn declare_all(admin: &str) -> Result<()> {
     Topology::new([(SCHEME, 1)]).apply(&config(admin), false).await?;
+    Ok(())
+}
+
+/// Hears of limits, and takes the right to probe.
+async fn share_limits(broker: &Broker) -> Result<()> {
+    let (voice, mut ear) = broker.notices().await?;
+    voice.tell("a notice".into()).await?;
+    assert_eq!(tokio::time::timeout(SOON, ear.hear()).await.context("nothing is heard")??, "a notice");
+    ear.close().await;
+    let lock =
+        broker.locks().take("prober.wdt.default.0").await?.context("nobody probes, and yet we may not")?;
+    lock.release().await;
     Ok(())
 }
 
@@ -65,6 +78,7 @@ async fn one_user_with_the_documented_permissions_can_do_all_that_the_workers_do
     let url = user(node, &admin, "worker", [documented("NAMES")?; 3]).await?;
     let broker = start(&url, Arc::new(NoObserver)).await?;
     lead(&broker).await?;
+    share_limits(&broker).await?;
     for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
         send_everywhere(&broker, stage).await?;
         let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
@@ -82,15 +96,16 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
     let admin = node.vhost("broker-stages").await?;
     declare_all(&admin).await?;
     let (nothing, sends) = ("^$", documented("SENDS")?);
-    for (stage, configure, read) in [
-        (StageName::Extract, documented("LEADS")?, documented("EXTRACTS")?),
-        (StageName::Transform, nothing, documented("TRANSFORMS")?),
-        (StageName::Load, nothing, documented("LOADS")?),
+    for (stage, configure, sends, read) in [
+        (StageName::Extract, documented("LEADS")?, documented("TELLS")?, documented("EXTRACTS")?),
+        (StageName::Transform, nothing, sends, documented("TRANSFORMS")?),
+        (StageName::Load, nothing, sends, documented("LOADS")?),
     ] {
         let url = user(node, &admin, stage.as_str(), [configure, sends, read]).await?;
         let broker = start(&url, Arc::new(NoObserver)).await.with_context(|| format!("{stage}"))?;
         if stage == StageName::Extract {
             lead(&broker).await?;
+            share_limits(&broker).await?;
         }
         send_everywhere(&broker, stage).await.with_context(|| format!("{stage}"))?;
         let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
@@ -129,6 +144,21 @@ async fn an_operator_can_act_on_dead_letters_with_the_documented_permissions() -
     trail.read(0, |_| events += 1).await?;
     assert_eq!(events, 1);
     trail.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_share_limits_is_refused_at_once() -> Result<()> {
+    let node = shared_broker().await?;
+    let admin = node.vhost("broker-deaf").await?;
+    declare_all(&admin).await?;
+    // What an extractor was given before there were notices.
+    let before = [r"^scheduler\..+$", documented("SENDS")?, r"^(extract|cursor)\..+$"];
+    let broker = start(&user(node, &admin, "deaf", before).await?, Arc::new(NoObserver)).await?;
+    assert!(matches!(broker.notices().await, Err(ConnectError::Refused(_))));
+    assert!(matches!(broker.locks().take("prober.wdt.default.0").await, Err(ConnectError::Refused(_))));
+    lead(&broker).await?;
+    broker.close(SOON).await;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use kingpost_extractor::{ExtractStage, WindowObserver};
+use kingpost_extractor::{Account as Limited, AccountObserver, ExtractStage, WindowObserver};
 use kingpost_model::{
     Abandoned, Batch, BoxFuture, Document, Failure, FailureKind, Item, Lease, Outbox, Page, RecordKey, Route,
     Source, Stage, StageName, Verdict, Window, Work, WorkId,
@@ -157,12 +157,18 @@ impl WindowObserver for Quiet {
     fn failed(&self) {}
 }
 
+impl AccountObserver for Quiet {
+    fn limit_met(&self) {}
+    fn changed(&self, _: Option<f64>, _: Option<Duration>) {}
+}
+
 /// One extractor with its source, its lease and its outbox.
 pub(crate) struct House {
     pub(crate) outbox: Tray,
     pub(crate) lost: Arc<AtomicBool>,
     pub(crate) ending: CancellationToken,
     source: Arc<Shelf>,
+    account: Arc<Limited>,
 }
 
 impl House {
@@ -172,6 +178,7 @@ impl House {
             lost: Arc::default(),
             ending: CancellationToken::new(),
             source: Arc::clone(source),
+            account: Limited::new("wdt", "default", ["http://wdt.example", "sid"], Arc::new(Quiet)),
         }
     }
 
@@ -181,6 +188,7 @@ impl House {
             scheme: "s".to_owned(),
             document: "STK_InStock".to_owned(),
             source: Arc::clone(&self.source) as Arc<dyn Source>,
+            account: Arc::clone(&self.account),
             observer: Arc::new(Quiet),
             ending: self.ending.clone(),
         };

@@ -39,6 +39,11 @@ impl Refusal {
         Refusal::status(100, "超过每分钟最大调用频率限制，请稍后重试")
     }
 
+    /// The limit of calls at the same time.
+    pub(crate) fn concurrency_limit() -> Refusal {
+        Refusal::status(100, "超过每分钟最大并发次数限制，请稍后重试")
+    }
+
     /// TOP's ban for that many seconds.
     pub(crate) fn ban(seconds: u64) -> Refusal {
         Refusal::Gateway {
