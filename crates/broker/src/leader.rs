@@ -115,7 +115,12 @@ impl Leadership {
             if let Some(cursor) = self.look(&name).await? {
                 return Ok(Some(cursor));
             }
-            match self.depth(&name).await? {
+            // Who may not ask can't see readers; it was just told that there is no message, and looks a few times more.
+            let depth = match self.depth(&name).await {
+                Err(ConnectError::Refused(_)) => None,
+                depth => depth?,
+            };
+            match depth {
                 Some(depth) if depth.consumers > 0 => {
                     if tokio::time::Instant::now() >= until {
                         let text =

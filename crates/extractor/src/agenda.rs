@@ -1,16 +1,26 @@
 //! What is cut beside the live windows: history, second looks, and what people ask for.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
-use kingpost_model::{Act, Agenda, Answer, Instruction, Period, PeriodKind, Window};
+use kingpost_model::{Act, Agenda, Answer, Instruction, Period, PeriodKind, Stretch, Window};
 
 use crate::cursor::{ASTRAY_S, Cursor, Cutting, beijing};
 
 /// What a first start leaves to the live windows; the rest waits its turn behind them.
 const RECENT_S: i64 = 86_400;
+/// Second looks that may be open at once; the next one waits, and reaches back as far as it has to.
+const LOOKS_MAX: usize = 8;
+/// Periods that may be open at once.
+const OPEN_MAX: usize = 100;
+/// Characters that are kept of a name or a reason.
+const WORDS_MAX: usize = 500;
+/// An instruction to move the cursor that has waited for longer is not meant any more.
+const STALE_S: i64 = 3_600;
+/// How far the clock of whoever asks may be ahead of ours.
+const SKEW_S: i64 = 60;
 
 /// A second look at what was read: every so often, at what lies between two ages; in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +43,12 @@ pub(crate) fn first(scheme: &str, now_s: i64, cutting: Cutting) -> Agenda {
     agenda
 }
 
-/// Sees whether the scheme starts earlier than when it was last run, which leaves a period that nobody has read.
+/// Sees whether the scheme starts earlier than when it was last run, which leaves a period that nobody has read, or later,
+/// before which nothing more is read.
 pub(crate) fn begin(agenda: &mut Agenda, cutting: Cutting) {
+    for period in &mut agenda.periods {
+        period.next_s = period.next_s.max(cutting.start_s);
+    }
     let known = agenda.start_s.replace(cutting.start_s);
     if let Some(known) = known.filter(|known| cutting.start_s < *known) {
         history(agenda, cutting.start_s, known.min(agenda.cursor_s));
@@ -60,6 +74,7 @@ fn period(id: String, kind: PeriodKind, (from_s, to_s): (i64, i64)) -> Period {
         cancelled: false,
         by: String::new(),
         reason: String::new(),
+        others: BTreeMap::new(),
     }
 }
 
@@ -87,10 +102,34 @@ pub(crate) fn moved(mut agenda: Agenda, cursor: Cursor) -> Agenda {
 /// A clock that went back may have been wrong for as long as it is believed: what was read meanwhile was read too early.
 pub(crate) fn distrust(agenda: &mut Agenda, now_s: i64, cutting: Cutting) {
     let from_s = now_s.saturating_sub(ASTRAY_S).max(cutting.start_s);
-    if from_s < agenda.cursor_s {
-        let id = named(agenda, "clock", agenda.cursor_s);
-        agenda.periods.push(period(id, PeriodKind::Remedy, (from_s, agenda.cursor_s)));
+    look_again(agenda, "clock", from_s, agenda.cursor_s);
+}
+
+/// Open second looks.
+fn looks(agenda: &Agenda) -> usize {
+    agenda.periods.iter().filter(|p| p.kind == PeriodKind::Remedy && !p.is_over()).count()
+}
+
+/// Has a stretch read a second time, but for what a person has left out. One that goes on from an open look is added to it.
+fn look_again(agenda: &mut Agenda, what: &str, from_s: i64, to_s: i64) {
+    for Stretch { from_s, to_s } in agenda.without_skipped(from_s, to_s) {
+        // What is cut of it already would not be read again, and a paused one holds nothing else back.
+        let grows = |p: &&mut Period| {
+            p.kind == PeriodKind::Remedy
+                && !p.is_over()
+                && !p.paused
+                && p.next_s <= from_s
+                && from_s <= p.to_s
+        };
+        match agenda.periods.iter_mut().rev().find(grows) {
+            Some(open) => open.to_s = open.to_s.max(to_s),
+            None => {
+                let id = named(agenda, what, to_s);
+                agenda.periods.push(period(id, PeriodKind::Remedy, (from_s, to_s)));
+            }
+        }
     }
+    agenda.tidy();
 }
 
 /// Adds a second look when one is due; false when none is.
@@ -105,20 +144,11 @@ pub(crate) fn remedy(agenda: &mut Agenda, now_s: i64, cutting: Cutting, remedy: 
     }
     // After a standstill it reaches back to where the last one ended.
     let from_s = last_s.map_or(oldest_s, |last_s| last_s.min(oldest_s)).max(cutting.start_s);
-    if from_s >= to_s {
+    if from_s >= to_s || looks(agenda) >= LOOKS_MAX {
         return false;
     }
     agenda.remedied_s = Some(to_s);
-    let open = agenda.periods.iter_mut().find(|p| p.kind == PeriodKind::Remedy && !p.is_over());
-    match open {
-        // One that has not been read meanwhile grows.
-        Some(open) if from_s <= open.to_s => open.to_s = open.to_s.max(to_s),
-        _ => {
-            let id = named(agenda, "remedy", to_s);
-            agenda.periods.push(period(id, PeriodKind::Remedy, (from_s, to_s)));
-        }
-    }
-    agenda.tidy();
+    look_again(agenda, "remedy", from_s, to_s);
     true
 }
 
@@ -132,7 +162,12 @@ pub(crate) fn carry_out(
     if agenda.answer(&instruction.id).is_some() {
         return false;
     }
-    let refused = act(agenda, instruction, now_s, cutting).err();
+    let stale = |at_s: i64| now_s.saturating_sub(at_s) > STALE_S;
+    let refused = if matches!(instruction.act, Act::Move { .. }) && instruction.at_s.is_some_and(stale) {
+        Some("it was asked for more than an hour ago, and nobody led meanwhile; ask again".to_owned())
+    } else {
+        act(agenda, instruction, now_s, cutting).err()
+    };
     agenda.tidy();
     agenda.answered(Answer { id: instruction.id.clone(), refused });
     true
@@ -142,6 +177,9 @@ fn act(agenda: &mut Agenda, instruction: &Instruction, now_s: i64, cutting: Cutt
     match &instruction.act {
         Act::Backfill { from_s, to_s, per_minute } => {
             let range = readable((*from_s, *to_s), now_s, cutting)?;
+            if agenda.periods.iter().filter(|period| !period.is_over()).count() >= OPEN_MAX {
+                return Err(format!("{OPEN_MAX} periods are being read already; wait for some of them"));
+            }
             let same =
                 |p: &&Period| !p.is_over() && p.kind == PeriodKind::Backfill && (p.from_s, p.to_s) == range;
             if let Some(same) = agenda.periods.iter().find(same) {
@@ -149,15 +187,31 @@ fn act(agenda: &mut Agenda, instruction: &Instruction, now_s: i64, cutting: Cutt
             }
             let mut added = period(instruction.id.clone(), PeriodKind::Backfill, range);
             added.per_minute = *per_minute;
-            added.by.clone_from(&instruction.by);
-            added.reason.clone_from(&instruction.reason);
+            added.by = instruction.by.chars().take(WORDS_MAX).collect();
+            added.reason = instruction.reason.chars().take(WORDS_MAX).collect();
             agenda.periods.push(added);
         }
         Act::Pause { period } => open(agenda, period)?.paused = true,
         Act::Resume { period } => open(agenda, period)?.paused = false,
-        Act::Cancel { period } => open(agenda, period)?.cancelled = true,
+        Act::Cancel { period, skip } => {
+            let period = open(agenda, period)?;
+            if period.kind == PeriodKind::History && !skip {
+                return Err(format!(
+                    "from {} to {} nothing was ever read; say that it is to be left out",
+                    beijing(period.next_s),
+                    beijing(period.to_s)
+                ));
+            }
+            period.cancelled = true;
+        }
         Act::Rate { period, per_minute } => open(agenda, period)?.per_minute = *per_minute,
-        Act::Move { to_s, skip } => move_cursor(agenda, *to_s, *skip, now_s, cutting)?,
+        Act::Move { to_s, from_s, skip } => {
+            // Somebody else has set it back since the plan was shown: more would be left out than the person knows.
+            if *skip && from_s.is_some_and(|from_s| agenda.cursor_s < from_s) {
+                return Err(format!("the cursor stands at {} by now; look again", beijing(agenda.cursor_s)));
+            }
+            move_cursor(agenda, *to_s, *skip, now_s, cutting)?;
+        }
     }
     Ok(())
 }
@@ -174,6 +228,8 @@ fn open<'a>(agenda: &'a mut Agenda, id: &str) -> Result<&'a mut Period, String> 
 /// A range that windows may be cut of.
 fn readable((from_s, to_s): (i64, i64), now_s: i64, cutting: Cutting) -> Result<(i64, i64), String> {
     let end_s = now_s.saturating_sub(cutting.lag_s.max(0));
+    // Until now, by a clock that may be a little ahead of ours, is until windows end.
+    let to_s = if to_s <= now_s.saturating_add(SKEW_S) { to_s.min(end_s) } else { to_s };
     if to_s <= from_s {
         return Err(format!("the period ends ({}) before it begins ({})", beijing(to_s), beijing(from_s)));
     }
@@ -213,31 +269,51 @@ fn move_cursor(
         ));
     }
     let reached_s = agenda.reached_s();
+    if to_s > agenda.cursor_s {
+        agenda.skipped.push(Stretch { from_s: agenda.cursor_s, to_s });
+    }
+    // What is read again after all is not left out any more.
+    agenda.skipped.retain_mut(|gap| {
+        gap.to_s = if to_s < agenda.cursor_s { gap.to_s.min(to_s) } else { gap.to_s };
+        gap.from_s < gap.to_s
+    });
     agenda.cursor_s = to_s;
     // What a wrong clock has reached is no mark of what was read.
     agenda.reached_s = Some(reached_s.min(now_s)).filter(|reached_s| *reached_s > to_s);
     Ok(())
 }
 
-/// When the periods with a limit may be cut again.
+/// When the periods with a limit may be cut again, and whose turn it is.
 #[derive(Debug, Default)]
-pub(crate) struct Paces(HashMap<String, Instant>);
+pub(crate) struct Paces {
+    due: HashMap<String, Instant>,
+    /// How often windows of a kind were cut.
+    turns: HashMap<PeriodKind, u64>,
+}
 
 impl Paces {
+    fn turns(&self, kind: PeriodKind) -> u64 {
+        self.turns.get(&kind).copied().unwrap_or(0)
+    }
+
     /// How many windows of a period may be cut now.
     fn allowed(&self, period: &Period, most: usize, now: Instant) -> usize {
         match period.per_minute {
             None => most,
-            Some(_) if self.0.get(&period.id).is_some_and(|due| *due > now) => 0,
+            Some(_) if self.due.get(&period.id).is_some_and(|due| *due > now) => 0,
             Some(per_minute) => most.min((per_minute as usize).div_ceil(60)),
         }
     }
 
     /// Some windows of a period were cut.
     pub(crate) fn cut(&mut self, period: &Period, windows: usize, now: Instant) {
+        // A kind that had nothing to do for long is not made up for.
+        let most = self.turns.values().copied().max().unwrap_or(0);
+        let turns = self.turns.entry(period.kind).or_default();
+        *turns = (*turns + 1).max(most);
         let Some(per_minute) = period.per_minute else { return };
         let pause = Duration::from_secs(60).saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX));
-        self.0.insert(period.id.clone(), now + pause / per_minute.max(1));
+        self.due.insert(period.id.clone(), now + pause / per_minute.max(1));
     }
 }
 
@@ -250,7 +326,8 @@ pub(crate) struct Cut {
     pub(crate) agenda: Agenda,
 }
 
-/// The next windows beside the live ones, at most `most`: second looks first, then what people asked for, then history.
+/// The next windows beside the live ones, at most `most`. Second looks, what people asked for, and history take turns, so
+/// that none of them keeps another from ever being read.
 pub(crate) fn next(
     agenda: &Agenda,
     cutting: Cutting,
@@ -261,7 +338,7 @@ pub(crate) fn next(
     let mut agenda = agenda.clone();
     let open = agenda.periods.iter_mut().filter(|period| !period.is_over() && !period.paused);
     let allowed = |period: &&mut Period| paces.allowed(period, most, now) > 0;
-    let period = open.filter(allowed).min_by_key(|period| period.kind)?;
+    let period = open.filter(allowed).min_by_key(|period| (paces.turns(period.kind), period.kind))?;
     let most = paces.allowed(period, most, now);
     let mut windows = Vec::new();
     while windows.len() < most && period.next_s < period.to_s {

@@ -1,8 +1,11 @@
 //! The right to cut windows, as the schedule uses it.
 
+use std::sync::Once;
+
 use bytes::Bytes;
 use kingpost_broker::{Broker, ConnectError, Leadership, QueueDepth};
 use kingpost_model::Work;
+use tracing::warn;
 
 /// Gives the right to cut the windows of a scheme to one extractor at a time.
 pub(crate) trait Election: Sync {
@@ -53,7 +56,17 @@ impl Lead for Leadership {
         match Leadership::depth(self, queue).await {
             Ok(depth) => Ok(depth),
             // 4.2.6 and 4.3.0 want a right to configure for this question; without an answer work goes on.
-            Err(ConnectError::Refused(_)) => Ok(None),
+            Err(ConnectError::Refused(text)) => {
+                static TOLD: Once = Once::new();
+                TOLD.call_once(|| {
+                    warn!(
+                        text,
+                        "how much waits can't be asked, so history and backfills are cut without regard to it; give the \
+                         extractor's user a right to these queues"
+                    );
+                });
+                Ok(None)
+            }
             Err(error) => Err(error.to_string()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kingpost_model::{Agenda, Instruction, Origin, Route, StageName, Window, Work};
+use kingpost_model::{Agenda, Answer, Instruction, Origin, Route, StageName, Window, Work};
 use kingpost_worker::now_ms;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -184,7 +184,7 @@ impl<'a, L: Lead> Leading<'a, L> {
         let scheme = self.schedule.scheme.as_str();
         while let Some(body) = self.leadership.instruction().await? {
             match serde_json::from_slice::<Instruction>(&body) {
-                Err(error) => error!(scheme, %error, "an instruction can't be read and is dropped"),
+                Err(error) => self.unknown(&body, &error).await?,
                 Ok(instruction) => {
                     let mut agenda = self.agenda.clone();
                     if agenda::carry_out(&mut agenda, &instruction, now_s(), self.schedule.cutting) {
@@ -201,6 +201,25 @@ impl<'a, L: Lead> Leading<'a, L> {
                 }
             }
             self.leadership.instructed().await?;
+        }
+        Ok(())
+    }
+
+    /// Answers an instruction that can't be read, such as one of a newer release; without a name nobody can be answered.
+    async fn unknown(&mut self, body: &[u8], error: &serde_json::Error) -> Result<(), String> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: String,
+        }
+        let scheme = self.schedule.scheme.as_str();
+        error!(scheme, %error, body = %body.escape_ascii(), "an instruction can't be read and is dropped");
+        let Ok(Named { id }) = serde_json::from_slice(body) else { return Ok(()) };
+        if self.agenda.answer(&id).is_none() {
+            let refused = Some(format!("this release doesn't know it: {error}"));
+            let mut agenda = self.agenda.clone();
+            agenda.answered(Answer { id, refused });
+            self.leadership.advance(Vec::new(), agenda.write().into()).await?;
+            self.agenda = agenda;
         }
         Ok(())
     }
@@ -225,7 +244,8 @@ impl<'a, L: Lead> Leading<'a, L> {
                     agenda::distrust(&mut agenda, now_s, schedule.cutting);
                     warn!(
                         scheme,
-                        "the clock went back: windows are cut again, and the last days are read a second time"
+                        "the clock went back: windows are cut again, and the last two days get a second look; if it was \
+                         wrong for longer, read that time again with `kingpost backfill`"
                     );
                 }
                 self.publish(&windows, Origin::Live, agenda).await?;

@@ -11,36 +11,108 @@ use crate::Origin;
 const ANSWERS_MAX: usize = 50;
 /// How many periods are remembered that are over.
 const OVER_MAX: usize = 20;
+/// How many stretches are remembered that were left out.
+const SKIPPED_MAX: usize = 50;
 
 /// How far the windows of a scheme have been cut, and what is cut beside them. It is the one message in the queue
 /// `cursor.<scheme>`, written by whoever leads and read by anybody. Times are whole seconds since the epoch, written in
 /// RFC 3339 with Beijing's offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Wire", from = "Wire")]
 pub struct Agenda {
     /// The scheme.
     pub scheme: String,
-    /// Everything before this second has been cut into live windows, or belongs to a period.
-    #[serde(rename = "cursor", with = "second")]
+    /// Everything before this second has been cut into live windows, belongs to a period, or was left out.
     pub cursor_s: i64,
     /// The last second that was ever cut: later than the cursor after a clock went back, or the cursor was set back. What
     /// was changed before it may have been read.
-    #[serde(rename = "reached", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
     pub reached_s: Option<i64>,
     /// The scheme's start as it was when last seen: an earlier one leaves a period to be read.
-    #[serde(rename = "start", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
     pub start_s: Option<i64>,
     /// Everything before this second has had its second look.
-    #[serde(rename = "remedied", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
     pub remedied_s: Option<i64>,
     /// What is read beside the live windows, and what has been lately.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub periods: Vec<Period>,
+    /// What a person has left out, and no second look brings back.
+    pub skipped: Vec<Stretch>,
     /// What became of the last instructions.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
     /// What a newer release has written; it is kept, so that going back a release loses nothing of it.
-    #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
+}
+
+/// The agenda as it is written. An older release knows `cursor` and `reached` alone, and would write back nothing else: so
+/// `cursor` stands where history has come to, from where such a release reads everything again, and `live` where the live
+/// windows are.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    scheme: String,
+    #[serde(rename = "cursor", with = "second")]
+    cursor_s: i64,
+    #[serde(rename = "live", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
+    live_s: Option<i64>,
+    #[serde(rename = "reached", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
+    reached_s: Option<i64>,
+    #[serde(rename = "start", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
+    start_s: Option<i64>,
+    #[serde(rename = "remedied", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
+    remedied_s: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    periods: Vec<Period>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Stretch>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    answers: Vec<Answer>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+impl From<Agenda> for Wire {
+    fn from(agenda: Agenda) -> Self {
+        let unread = agenda.periods.iter().filter(|p| p.kind == PeriodKind::History && !p.is_over());
+        let cursor_s = unread.map(|period| period.next_s).fold(agenda.cursor_s, i64::min);
+        let reached_s = Some(agenda.reached_s()).filter(|reached_s| *reached_s > cursor_s);
+        Wire {
+            scheme: agenda.scheme,
+            cursor_s,
+            live_s: Some(agenda.cursor_s).filter(|live_s| *live_s != cursor_s),
+            reached_s,
+            start_s: agenda.start_s,
+            remedied_s: agenda.remedied_s,
+            periods: agenda.periods,
+            skipped: agenda.skipped,
+            answers: agenda.answers,
+            others: agenda.others,
+        }
+    }
+}
+
+impl From<Wire> for Agenda {
+    fn from(wire: Wire) -> Self {
+        let cursor_s = wire.live_s.unwrap_or(wire.cursor_s);
+        Agenda {
+            scheme: wire.scheme,
+            cursor_s,
+            reached_s: wire.reached_s.filter(|reached_s| *reached_s > cursor_s),
+            start_s: wire.start_s,
+            remedied_s: wire.remedied_s,
+            periods: wire.periods,
+            skipped: wire.skipped,
+            answers: wire.answers,
+            others: wire.others,
+        }
+    }
+}
+
+/// A stretch of time, in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// First second.
+    #[serde(rename = "from", with = "second")]
+    pub from_s: i64,
+    /// First second after it.
+    #[serde(rename = "to", with = "second")]
+    pub to_s: i64,
 }
 
 /// A period that is read beside the live windows, which have precedence.
@@ -74,6 +146,9 @@ pub struct Period {
     /// Why, in the words of who asked.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// What a newer release has written.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
 /// Why a period is read.
@@ -135,6 +210,7 @@ impl Agenda {
             start_s: None,
             remedied_s: None,
             periods: Vec::new(),
+            skipped: Vec::new(),
             answers: Vec::new(),
             others: BTreeMap::new(),
         }
@@ -176,15 +252,36 @@ impl Agenda {
         self.answers.drain(..surplus);
     }
 
-    /// Forgets the oldest of many periods that are over.
+    /// Forgets the oldest of many periods that are over, but none that nobody has read.
     pub fn tidy(&mut self) {
-        let over = self.periods.iter().filter(|period| period.is_over()).count();
-        let mut surplus = over.saturating_sub(OVER_MAX);
+        let forgotten =
+            |period: &Period| period.is_over() && !(period.cancelled && period.kind == PeriodKind::History);
+        let mut surplus = self.periods.iter().filter(|p| forgotten(p)).count().saturating_sub(OVER_MAX);
         self.periods.retain(|period| {
-            let forget = surplus > 0 && period.is_over();
+            let forget = surplus > 0 && forgotten(period);
             surplus -= usize::from(forget);
             !forget
         });
+        let surplus = self.skipped.len().saturating_sub(SKIPPED_MAX);
+        self.skipped.drain(..surplus);
+    }
+
+    /// What of a stretch was not left out by a person, in order.
+    pub fn without_skipped(&self, from_s: i64, to_s: i64) -> Vec<Stretch> {
+        let mut parts = vec![Stretch { from_s, to_s }];
+        for gap in &self.skipped {
+            parts = parts
+                .into_iter()
+                .flat_map(|part| {
+                    let left = Stretch { to_s: part.to_s.min(gap.from_s), ..part };
+                    let right = Stretch { from_s: part.from_s.max(gap.to_s), ..part };
+                    // What lies on one side of the gap is left or right of it whole.
+                    [left, right]
+                })
+                .filter(|part| part.from_s < part.to_s)
+                .collect();
+        }
+        parts
     }
 }
 
@@ -195,6 +292,9 @@ pub struct Instruction {
     pub id: String,
     /// Who asks.
     pub by: String,
+    /// When, in seconds since the epoch: what was asked long ago may not be meant any more.
+    #[serde(rename = "at", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
+    pub at_s: Option<i64>,
     /// Why.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -233,6 +333,9 @@ pub enum Act {
     Cancel {
         /// Its name.
         period: String,
+        /// What is left of it is never read, and the person knows.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        skip: bool,
     },
     /// Change how fast it is cut.
     Rate {
@@ -247,6 +350,9 @@ pub enum Act {
         /// Where to.
         #[serde(rename = "to", with = "second")]
         to_s: i64,
+        /// Where the cursor stood when the person was shown what would be left out.
+        #[serde(rename = "from", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
+        from_s: Option<i64>,
         /// What lies between is not read, and the person knows.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         skip: bool,
@@ -318,6 +424,7 @@ mod tests {
             cancelled: false,
             by: "ops".to_owned(),
             reason: String::new(),
+            others: BTreeMap::new(),
         }
     }
 
@@ -340,6 +447,37 @@ mod tests {
         let body = br#"{"scheme":"s","cursor":"2026-01-01T00:00:00+08:00","moon":{"phase":[1,2.5]}}"#;
         let agenda = Agenda::read("s", body).unwrap();
         assert_eq!(agenda.write(), body);
+    }
+
+    #[test]
+    fn an_older_release_reads_again_what_history_has_not_come_to() {
+        #[derive(Serialize, Deserialize)]
+        struct Older {
+            scheme: String,
+            cursor: String,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            reached: Option<String>,
+        }
+        let mut agenda = Agenda::new("s", START + 1_000);
+        agenda.periods.push(Period { kind: PeriodKind::History, ..period("h", START + 40) });
+        agenda.periods.push(period("b", START + 2));
+        let older: Older = serde_json::from_slice(&agenda.write()).unwrap();
+        assert_eq!(older.cursor, "2026-01-01T00:00:40+08:00");
+        assert_eq!(older.reached.as_deref(), Some("2026-01-01T00:16:40+08:00"));
+        let back = Agenda::read("s", &serde_json::to_vec(&older).unwrap()).unwrap();
+        assert_eq!((back.cursor_s, back.reached_s()), (START + 40, START + 1_000));
+        assert_eq!(Agenda::read("s", &agenda.write()), Ok(agenda));
+    }
+
+    #[test]
+    fn what_was_left_out_is_cut_out_of_a_stretch() {
+        let mut agenda = Agenda::new("s", START);
+        let stretch = |from_s, to_s| Stretch { from_s, to_s };
+        assert_eq!(agenda.without_skipped(5, 50), [stretch(5, 50)]);
+        agenda.skipped = vec![stretch(10, 20), stretch(40, 90)];
+        assert_eq!(agenda.without_skipped(5, 50), [stretch(5, 10), stretch(20, 40)]);
+        assert_eq!(agenda.without_skipped(12, 18), []);
+        assert_eq!(agenda.without_skipped(20, 40), [stretch(20, 40)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod system;
 mod window;
 mod work;
 
-pub use agenda::{Act, Agenda, Answer, Instruction, Period, PeriodKind, windows};
+pub use agenda::{Act, Agenda, Answer, Instruction, Period, PeriodKind, Stretch, windows};
 pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
 pub use report::{Outcome, REPLY_EXCHANGE, Report};

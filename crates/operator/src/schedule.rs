@@ -111,7 +111,8 @@ pub(crate) async fn tell(
     let broker = session.broker(&session.settings()?);
     let Telling { command, actor, reason, act } = telling;
     let id = new_id(session.now_ms, command);
-    let instruction = Instruction { id: id.clone(), by: actor.name(), reason: reason.to_owned(), act };
+    let at_s = Some(session.now_ms.div_euclid(1_000));
+    let instruction = Instruction { id: id.clone(), by: actor.name(), at_s, reason: reason.to_owned(), act };
     let action = Action::begin(&broker, actor, command, |event| {
         event.reason = reason.to_owned();
         event.queues = vec![Topology::instructions_queue(scheme)];
@@ -145,7 +146,15 @@ pub(crate) async fn tell(
         Err(_) => "sent",
     };
     let notes = action.end(ended(word)).await;
-    match answer? {
+    let sent = |stop: Stop| {
+        let text = format!(
+            "{notes}{}\nthe instruction {id} was sent all the same and is carried out once; don't repeat it, look at \
+             `kingpost cursor show` and `kingpost backfill list`",
+            stop.text
+        );
+        Stop { text, ..stop }
+    };
+    match answer.map_err(sent)? {
         Some(Answer { refused: Some(why), .. }) => Err(Stop::failed(format!("{notes}refused: {why}"))),
         Some(_) => Ok((id, Told::Done, notes)),
         None => Ok((id, Told::Waiting, notes)),
@@ -170,5 +179,5 @@ async fn answered(session: &Session, scheme: &str, id: &str) -> Result<Option<An
 }
 
 /// What to say of an instruction that nobody has carried out yet.
-pub(crate) const NOBODY: &str =
-    "no extractor cuts the windows of this scheme at present; it is carried out as soon as one does\n";
+pub(crate) const NOBODY: &str = "nobody has answered within 20 s: no extractor of this release cuts the windows of the scheme at present; it is carried \
+     out as soon as one does\n";

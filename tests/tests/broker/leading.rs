@@ -109,7 +109,8 @@ async fn an_instruction_comes_again_until_it_is_settled() -> Result<()> {
     let broker = start(&url, Arc::new(NoObserver)).await?;
     let config = crate::config(&url);
     let act = Act::Pause { period: "x".to_owned() };
-    let told = Instruction { id: "1".to_owned(), by: "test".to_owned(), reason: String::new(), act };
+    let told =
+        Instruction { id: "1".to_owned(), by: "test".to_owned(), at_s: None, reason: String::new(), act };
     assert!(!instruct(&config, "nobody", &told).await?, "an instruction to a scheme that isn't there");
     assert!(instruct(&config, SCHEME, &told).await?);
     let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;

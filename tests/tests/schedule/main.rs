@@ -189,8 +189,13 @@ async fn a_frozen_leader_is_followed_by_another_and_does_no_harm_when_it_thaws()
         output.contains("windows are not cut any more by this extractor")
     })
     .await?;
-    // The second one still leads: what changes now is read as well.
+    // The second one still leads: what changes now is read as well, and looked up.
+    let looked = run.requests("ExecuteBillQuery").await?;
     run.sandbox.post("wdt/orders", &json!({"order_no": number, "flag_name": "another example"})).await?;
+    wait_until(SOON, "the change to be read", async || {
+        run.requests("ExecuteBillQuery").await.is_ok_and(|now| now > looked)
+    })
+    .await?;
     run.done().await?;
     second.process.kill();
     wait_until(SOON, "the first extractor to lead again", async || {

@@ -49,7 +49,7 @@ impl Fake {
 
     fn instruct(&self, id: &str, act: Act) {
         let instruction =
-            Instruction { id: id.to_owned(), by: "test".to_owned(), reason: String::new(), act };
+            Instruction { id: id.to_owned(), by: "test".to_owned(), at_s: None, reason: String::new(), act };
         self.world().instructions.push_back(serde_json::to_vec(&instruction).unwrap().into());
     }
 
@@ -244,10 +244,32 @@ async fn a_cursor_far_ahead_of_the_clock_cuts_nothing_until_a_person_moves_it() 
     runs(&fake, &schedule(start_s), 600).await;
     assert!(fake.world().windows.is_empty());
     let to_s = now_s() - DAY;
-    fake.instruct("1", Act::Move { to_s, skip: false });
+    fake.instruct("1", Act::Move { to_s, from_s: None, skip: false });
     runs(&fake, &schedule(start_s), 600).await;
     assert_eq!(gaps(&fake.world().windows, to_s, now_s() - 300), []);
     assert_eq!(fake.agenda().answer("1").unwrap().refused, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_went_back_has_the_last_days_read_again() {
+    let now_s = now_s();
+    let fake = Fake::at(&Agenda::new("s", now_s + HOUR).write());
+    runs(&fake, &schedule(now_s - 10 * DAY), 120).await;
+    let windows = fake.world().windows.clone();
+    assert_eq!(windows.first().map(|(w, o, _)| (w.to_s - w.from_s, *o)), Some((HOUR + 60, Origin::Live)));
+    let again: Vec<_> = windows.into_iter().filter(|(_, origin, _)| *origin == Origin::Remedy).collect();
+    assert_eq!(gaps(&again, now_s - 2 * DAY + 9, now_s - 301), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instruction_of_a_newer_release_is_answered() {
+    let fake = Fake::at(&Agenda::new("s", now_s() - 300).write());
+    let newer = r#"{"id":"n","by":"test","do":"dance","to":"the moon"}"#;
+    fake.world().instructions.push_back(newer.into());
+    fake.world().instructions.push_back("no instruction at all".into());
+    runs(&fake, &schedule(now_s() - DAY), 5).await;
+    assert!(fake.world().instructions.is_empty());
+    assert!(fake.agenda().answer("n").unwrap().refused.as_deref().unwrap().contains("doesn't know"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,8 +337,8 @@ async fn a_leader_that_dies_between_any_two_steps_leaves_no_gap_and_does_nothing
         let fake = Fake::default();
         (fake.world().consumers, fake.world().dies_at) = (8, Some(dies_at));
         fake.instruct("b", Act::Backfill { from_s, to_s, per_minute: None });
-        fake.instruct("m", Act::Move { to_s: now_s - 30 * HOUR, skip: false });
-        fake.instruct("c", Act::Cancel { period: "nothing".to_owned() });
+        fake.instruct("m", Act::Move { to_s: now_s - 30 * HOUR, from_s: None, skip: false });
+        fake.instruct("c", Act::Cancel { period: "nothing".to_owned(), skip: false });
         let died = runs_out(&fake, &schedule, 3).await;
         let agenda = fake.agenda();
         let world = fake.world();

@@ -43,6 +43,23 @@ impl Act {
     }
 }
 
+/// Give a period up; what is cut of it is still read
+#[derive(Debug, Args)]
+pub(super) struct Cancel {
+    /// Also history that was never read: what is left of it never arrives, unless a backfill reads it
+    #[arg(long)]
+    skip: bool,
+    #[command(flatten)]
+    act: Act,
+}
+
+impl Cancel {
+    pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
+        let skip = self.skip;
+        self.act.run(session, "backfill cancel", |period| Told::Cancel { period, skip }).await
+    }
+}
+
 /// Change how fast a period is cut
 #[derive(Debug, Args)]
 pub(super) struct Rate {

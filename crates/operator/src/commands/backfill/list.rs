@@ -173,6 +173,7 @@ mod tests {
             cancelled: false,
             by: "ops@demo-host".to_owned(),
             reason: "books\u{1b}[2J of January".to_owned(),
+            others: std::collections::BTreeMap::new(),
         };
         agenda.periods = vec![
             period("20260105-093000-3f9a1c", PeriodKind::Backfill, 1),

@@ -31,8 +31,7 @@ pub(crate) struct Backfill {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Give a period up; what is cut of it is still read
-    Cancel(act::Act),
+    Cancel(act::Cancel),
     List(list::List),
     /// Cut no more of a period for now
     Pause(act::Act),
@@ -53,9 +52,7 @@ impl Backfill {
             Some(Command::Resume(command)) => {
                 Box::pin(command.run(session, "backfill resume", |period| Act::Resume { period })).await
             }
-            Some(Command::Cancel(command)) => {
-                Box::pin(command.run(session, "backfill cancel", |period| Act::Cancel { period })).await
-            }
+            Some(Command::Cancel(command)) => Box::pin(command.run(session)).await,
             Some(Command::Rate(command)) => Box::pin(command.run(session)).await,
         }
     }

@@ -53,7 +53,7 @@ struct Plan {
     scheme: String,
     now_s: i64,
     cut: Cut,
-    from_s: Option<i64>,
+    from_s: i64,
     to_s: i64,
 }
 
@@ -67,21 +67,29 @@ impl Plan {
                 beijing(end_s)
             )));
         }
-        let from_s = agenda.map(|agenda| agenda.cursor_s);
+        let Some(agenda) = agenda else {
+            return Err(Stop::failed(
+                "no extractor has cut a window of this scheme yet: set its `start`, and start an extractor",
+            ));
+        };
+        let from_s = agenda.cursor_s;
         Ok(Plan { scheme: scheme.to_owned(), now_s, cut, from_s, to_s })
     }
 
     /// Seconds that are read again; negative where they are left out.
     fn back_s(&self) -> i64 {
         // A cursor ahead of the clock has read nothing of the future.
-        self.from_s.map_or(0, |from_s| from_s.min(self.now_s) - self.to_s)
+        self.from_s.min(self.now_s) - self.to_s
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}: cursor ", self.scheme);
-        match self.from_s {
-            Some(from_s) => text.push_str(&format!("{} -> {}\n", beijing(from_s), beijing(self.to_s))),
-            None => text.push_str(&format!("not set yet -> {}\n", beijing(self.to_s))),
+        let mut text =
+            format!("{}: cursor {} -> {}\n", self.scheme, beijing(self.from_s), beijing(self.to_s));
+        if self.from_s > self.now_s {
+            text.push_str(
+                "it is ahead of the clock, so a clock was wrong: what was changed meanwhile was read too early; choose a time \
+                 before that, or read it again with `kingpost backfill`\n",
+            );
         }
         let windows = |from_s, to_s| {
             let count = usize::try_from(windows(from_s, to_s, self.cut.width_s)).unwrap_or(usize::MAX);
@@ -100,8 +108,8 @@ impl Plan {
                 }
             }
             ahead => text.push_str(&format!(
-                "{} are left out: what was changed in the source from {} to {} and not again later never arrives, unless a \
-                 backfill reads it\n",
+                "{} are left out: what was changed in the source from {} to {} and not again later never arrives, nor by a \
+                 second look, unless a backfill reads it\n",
                 length(-ahead),
                 beijing(self.to_s + ahead),
                 beijing(self.to_s)
@@ -114,7 +122,7 @@ impl Plan {
         let time = |second: i64| clock::rfc3339(second.saturating_mul(1_000));
         let object = json!({
             "scheme": self.scheme,
-            "from": self.from_s.and_then(time),
+            "from": time(self.from_s),
             "to": time(self.to_s),
             "read_again_seconds": self.back_s().max(0),
             "left_out_seconds": (-self.back_s()).max(0),
@@ -154,7 +162,7 @@ impl Set {
                 }
             }
         }
-        let act = Act::Move { to_s, skip: self.skip };
+        let act = Act::Move { to_s, from_s: Some(plan.from_s), skip: plan.back_s() < 0 };
         let telling = Telling { command: "cursor set", actor: &self.actor, reason: &self.reason, act };
         let (_, told, notes) = tell(session, &scheme.name, telling).await?;
         let (word, done) = match told {
@@ -198,7 +206,8 @@ mod tests {
         assert!(ahead.contains("1 h are left out") && ahead.contains("from 2026-01-01 00:00:00"), "{ahead}");
         assert!(text(NOW - 400, NOW - 400).contains("nothing is read again"));
         // A clock that was wrong had put it into the future: going back to the present leaves nothing out.
-        assert!(text(NOW + 30 * 86_400, NOW - 3_600).contains("1 h are read again"));
+        let wrong = text(NOW + 30 * 86_400, NOW - 3_600);
+        assert!(wrong.contains("1 h are read again") && wrong.contains("a clock was wrong"), "{wrong}");
     }
 
     #[test]
@@ -207,6 +216,7 @@ mod tests {
             let Err(stop) = plan(Some(NOW - 300), to_s) else { panic!("{to_s}") };
             assert!(stop.text.contains("between"), "{}", stop.text);
         }
-        assert!(plan(None, START).is_ok_and(|plan| plan.text().contains("not set yet")));
+        let Err(stop) = plan(None, START) else { panic!("there is no cursor to be moved") };
+        assert!(stop.text.contains("no extractor has cut"), "{}", stop.text);
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             cancelled: false,
             by: String::new(),
             reason: String::new(),
+            others: std::collections::BTreeMap::new(),
         });
         vec![("a".to_owned(), cut, Some(agenda)), ("b".to_owned(), cut, None)]
     }

@@ -171,6 +171,7 @@ mod tests {
             cancelled: false,
             by: String::new(),
             reason: String::new(),
+            others: std::collections::BTreeMap::new(),
         });
         let stage = |stage, ready, consumers, dead| OfStage {
             stage,
