@@ -13,6 +13,9 @@ use serde_json::json;
 
 use crate::{SOON, sound};
 
+/// Long enough to believe that nobody calls.
+const QUIET: Duration = Duration::from_secs(4);
+
 /// One call of WDT, as the sandbox has seen it.
 #[derive(Debug)]
 struct Call {
@@ -151,6 +154,44 @@ async fn a_ban_of_hours_is_met_once_and_no_window_is_begun_or_held() -> Result<(
     })
     .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn when_the_one_that_probes_is_killed_then_another_one_probes() -> Result<()> {
+    let (sandbox, tempo) = orders(20, &[]).await?;
+    // The first call is banned; the one that probes afterwards is never answered.
+    sandbox
+        .fault(&json!([
+            {"system": "wdt", "action": {"kind": "ban", "seconds": 6, "hold": true}},
+            {"system": "wdt", "action": {"kind": "hang", "when": "before"}},
+        ]))
+        .await?;
+    let url = shared_broker().await?.vhost("limits-kill").await?;
+    let pipeline = Pipeline::new(url, Schemes::at(&tempo)?, &sandbox)?;
+    let mut extractors = vec![pipeline.start("extractor")?, pipeline.start("extractor")?];
+    let hanging = async || {
+        let rules = sandbox.get("faults").await.unwrap_or_default();
+        rules.pointer("/1/struck").and_then(serde_json::Value::as_u64) == Some(1)
+    };
+    wait_until(SOON, "a probe", hanging).await?;
+    let before = sandbox.get("requests?system=wdt").await?.as_array().map_or(0, Vec::len);
+    let called = async || {
+        let requests = sandbox.get("requests?system=wdt").await.unwrap_or_default();
+        requests.as_array().is_some_and(|requests| requests.len() > before)
+    };
+    assert!(wait_until(QUIET, "nobody", called).await.is_err(), "the other one called beside the probe");
+    // Whichever of them probes: with the first gone, or then with the second, somebody else does.
+    for _ in 0..2 {
+        extractors.remove(0).process.kill();
+        extractors.push(pipeline.start("extractor")?);
+        if wait_until(QUIET, "another probe", called).await.is_ok() {
+            break;
+        }
+    }
+    wait_until(SOON, "the account to be open again", async || {
+        calls(&sandbox).await.is_ok_and(|calls| calls.iter().filter(|call| call.outcome == "ok").count() > 2)
+    })
+    .await
 }
 
 #[tokio::test]

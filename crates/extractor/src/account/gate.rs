@@ -43,6 +43,8 @@ pub(crate) enum Word {
     Paced {
         /// Calls a minute.
         per_minute: f64,
+        /// While it was only one: at how many calls a minute it was met.
+        once: Option<f64>,
     },
 }
 
@@ -231,7 +233,7 @@ impl Gate {
             }
             Word::Open => self.open(),
             Word::Asks => return self.known(now),
-            Word::Paced { per_minute } => self.pace.adopt(*per_minute),
+            Word::Paced { per_minute, once } => self.pace.adopt(*per_minute, *once),
         }
         Vec::new()
     }
@@ -243,7 +245,9 @@ impl Gate {
             met: false,
             times: self.times,
         });
-        closed.into_iter().chain(self.per_minute().map(|per_minute| Word::Paced { per_minute })).collect()
+        let once = self.pace.once();
+        let paced = self.per_minute().map(|per_minute| Word::Paced { per_minute, once });
+        closed.into_iter().chain(paced).collect()
     }
 
     /// Closes it, or keeps it closed for longer; returns whether that is news.

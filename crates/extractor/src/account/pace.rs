@@ -101,10 +101,16 @@ impl Pace {
         self.next = None;
     }
 
-    /// Begins as slowly as another one goes, if no limit was met here yet.
-    pub(crate) fn adopt(&mut self, per_minute: f64) {
+    /// While only one limit was met: the pace at which it was.
+    pub(crate) fn once(&self) -> Option<f64> {
+        self.once
+    }
+
+    /// Begins as slowly as another one goes, if no limit was met here yet, and as cautiously.
+    pub(crate) fn adopt(&mut self, per_minute: f64, once: Option<f64>) {
         if per_minute.is_finite() && self.per_minute.is_none() {
             self.per_minute = Some(per_minute.max(LEAST));
+            self.once = once.filter(|met_at| met_at.is_finite());
         }
     }
 }
@@ -172,7 +178,7 @@ mod tests {
         ) {
             let mut paces: Vec<Pace> = starts.iter().map(|per_minute| {
                 let mut pace = Pace::default();
-                per_minute.iter().for_each(|rate| pace.adopt(*rate));
+                per_minute.iter().for_each(|rate| pace.adopt(*rate, None));
                 pace
             }).collect();
             let (got, refused) = last_hour(&mut paces, limit);
@@ -248,10 +254,10 @@ mod tests {
     #[test]
     fn it_grows_by_one_call_in_a_minute_that_was_used() {
         let mut pace = Pace::default();
-        pace.adopt(30.0);
+        pace.adopt(30.0, None);
         (0..30).for_each(|_| pace.grow());
         assert!((pace.per_minute().unwrap() - 31.0).abs() < 0.05, "{:?}", pace.per_minute());
-        pace.adopt(10.0);
+        pace.adopt(10.0, None);
         assert!(pace.per_minute().unwrap() > 30.0, "its own experience counts more than another one's");
     }
 }

@@ -289,7 +289,8 @@ fn words_are_written_as_they_are_read() {
         Word::Closed { for_ms: 1, met: true, times: 2 },
         Word::Open,
         Word::Asks,
-        Word::Paced { per_minute: 42.5 },
+        Word::Paced { per_minute: 42.5, once: Some(60.0) },
+        Word::Paced { per_minute: 42.5, once: None },
     ] {
         let text = serde_json::to_string(&word).unwrap();
         assert_eq!(serde_json::from_str::<Word>(&text).unwrap(), word, "{text}");
