@@ -17,6 +17,7 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
 };
+use tracing::warn;
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
@@ -43,8 +44,17 @@ pub struct Leadership {
     scheme: String,
     app: ShortString,
     timeout: Duration,
-    /// The tag of the instruction in hand.
-    instruction: Option<u64>,
+    /// Where instructions are read, and the tag of the one in hand.
+    desk: Desk,
+}
+
+/// A channel of its own: a broker closes the one on which it refuses something.
+#[derive(Debug)]
+enum Desk {
+    Closed,
+    Open(Channel, Option<u64>),
+    /// The user may not read the queue, as one of a release before there were instructions.
+    Forbidden,
 }
 
 fn answerless() -> ConnectError {
@@ -93,7 +103,7 @@ impl Leadership {
             scheme: scheme.to_owned(),
             app,
             timeout,
-            instruction: None,
+            desk: Desk::Closed,
         }))
     }
 
@@ -155,12 +165,32 @@ impl Leadership {
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
     pub async fn instruction(&mut self) -> Result<Option<Bytes>, ConnectError> {
-        let queue = short(&Topology::instructions_queue(&self.scheme))?;
-        let get = self.channel.basic_get(queue, BasicGetOptions::default());
-        let message = tokio::time::timeout(self.timeout, get).await.map_err(|_| answerless())?;
-        let Some(message) = message.map_err(|e| ConnectError::of(&e))? else { return Ok(None) };
-        self.instruction = Some(message.delivery.delivery_tag);
-        Ok(Some(Bytes::from(message.delivery.data)))
+        let get = async {
+            if matches!(self.desk, Desk::Closed) {
+                let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+                self.desk = Desk::Open(channel, None);
+            }
+            let Desk::Open(channel, in_hand) = &mut self.desk else { return Ok(None) };
+            let queue = short(&Topology::instructions_queue(&self.scheme))?;
+            let message = channel.basic_get(queue, BasicGetOptions::default()).await;
+            let Some(message) = message.map_err(|e| ConnectError::of(&e))? else { return Ok(None) };
+            *in_hand = Some(message.delivery.delivery_tag);
+            Ok(Some(Bytes::from(message.delivery.data)))
+        };
+        match tokio::time::timeout(self.timeout, get).await.map_err(|_| answerless())? {
+            Err(ConnectError::Refused(text)) => {
+                let scheme = self.scheme.as_str();
+                warn!(
+                    scheme,
+                    text,
+                    "instructions can't be read, so `kingpost cursor set` and `kingpost backfill` wait; give the extractor's \
+                     user read on `^instructions\\.`"
+                );
+                self.desk = Desk::Forbidden;
+                Ok(None)
+            }
+            got => got,
+        }
     }
 
     /// Settles the instruction in hand: its answer is confirmed.
@@ -168,8 +198,9 @@ impl Leadership {
     /// # Errors
     /// [`ConnectError`] when the connection is gone; the instruction comes again then.
     pub async fn instructed(&mut self) -> Result<(), ConnectError> {
-        let Some(tag) = self.instruction.take() else { return Ok(()) };
-        let ack = self.channel.basic_ack(tag, BasicAckOptions::default());
+        let Desk::Open(channel, in_hand) = &mut self.desk else { return Ok(()) };
+        let Some(tag) = in_hand.take() else { return Ok(()) };
+        let ack = channel.basic_ack(tag, BasicAckOptions::default());
         let acked = tokio::time::timeout(self.timeout, ack).await.map_err(|_| answerless())?;
         acked.map_err(|e| ConnectError::of(&e)).map(|_| ())
     }
