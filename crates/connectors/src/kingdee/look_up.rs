@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 
 use kingpost_kingdee::{BillQuery, Cell, DocumentStatus, KingdeeError, filter};
 use kingpost_model::{Failure, FailureKind, Load};
-use rust_decimal::Decimal;
 
 use super::{
     batch::{Batch, Call},
-    failures,
-    forms::{Content, day, decimal},
-    identity,
+    content::Content,
+    failures, identity,
     life::Seen,
     target::KingdeeTarget,
 };
@@ -19,6 +17,9 @@ use super::{
 const ROWS_MAX: u32 = 10_000;
 /// Keys of one query.
 const KEYS_MAX: usize = 50;
+
+/// What is read of every document, before its content.
+const HEADER: [&str; 4] = ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"];
 
 /// A document as it stands in Kingdee.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +70,9 @@ impl KingdeeTarget {
     }
 
     fn query(&self, numbers: &[&str]) -> Result<BillQuery, KingdeeError> {
-        let mut fields: Vec<String> =
-            ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"].map(str::to_owned).into();
+        let mut fields: Vec<String> = HEADER.map(str::to_owned).into();
         if let Some(form) = self.form {
-            fields.extend(["FDate".to_owned(), form.quantity.to_owned()]);
-            if !form.partner.is_empty() {
-                fields.push(format!("{}.FNumber", form.partner));
-            }
+            fields.extend(form.fields());
         }
         let filter =
             filter::one_of("FBillNo", numbers).map_err(|e| KingdeeError::Invalid { text: e.to_string() })?;
@@ -99,21 +96,17 @@ impl KingdeeTarget {
             let documents = found.entry(number).or_default();
             let known = documents.iter().position(|document| document.id == id);
             let index = known.unwrap_or_else(|| {
-                let content = self.form.map(|form| Content {
-                    partner: (!form.partner.is_empty()).then(|| text(6)).filter(|p| !p.is_empty()),
-                    date: day(&text(4)),
-                    lines: 0,
-                    quantity: Decimal::ZERO,
-                });
+                let content = self
+                    .form
+                    .map(|form| Content::of_header(form, row.get(HEADER.len()..).unwrap_or_default()));
                 let status = DocumentStatus::from(text(2).as_str());
                 documents.push(Found { id, status, cancelled: text(3) == "B", content });
                 documents.len() - 1
             });
-            if let Some(content) = documents.get_mut(index).and_then(|d| d.content.as_mut()) {
-                let quantity = text(5);
-                content.lines += usize::from(!quantity.is_empty());
-                let sum = decimal(&quantity).and_then(|q| content.quantity.checked_add(q));
-                content.quantity = sum.unwrap_or(content.quantity);
+            if let Some((content, form)) =
+                documents.get_mut(index).and_then(|d| d.content.as_mut()).zip(self.form)
+            {
+                content.add(form, row.get(HEADER.len()..).unwrap_or_default());
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use kingpost_model::{BoxFuture, Failure, Lease, Load, Loaded, Target};
 use super::{
     batch::{Batch, Call},
     failures,
-    forms::{self, Form},
+    forms::Form,
     life::{Action, Finish},
     look_up::unfit,
 };
@@ -45,7 +45,7 @@ enum Unready {
 impl KingdeeTarget {
     /// A target of a client.
     pub fn new(client: KingdeeClient, spec: TargetSpec, calls: Arc<dyn Calls>) -> Self {
-        let form = forms::find(&spec.form);
+        let form = Form::find(&spec.form);
         KingdeeTarget { client, spec, form, calls }
     }
 

@@ -280,12 +280,20 @@ impl Books {
     }
 
     fn query(&self, numbers: &[String], body: &Value) -> Reply {
-        let fields = "FID,FBillNo,FDocumentStatus,FCancelStatus,FDate,FRealQty,FSupplierId.FNumber";
+        let fields = "FID,FBillNo,FDocumentStatus,FCancelStatus,FDate,FRealQty,FSupplierId.FNumber,FMaterialId.FNumber,\
+             FStockId.FNumber,FTaxPrice,FPrice";
         assert_eq!(body["data"]["FieldKeys"], fields);
         let found = self.documents.iter().filter(|d| numbers.contains(&d.number));
         let rows = found.map(|d| {
             let cancelled = if d.cancelled { "B" } else { "A" };
-            json!([d.id, d.number, d.status, cancelled, "2026-08-01T00:00:00", d.quantity, "G1"])
+            let header = [json!(d.id), json!(d.number), json!(d.status), json!(cancelled)];
+            let content = [json!("2026-08-01T00:00:00"), json!(d.quantity), json!("G1")];
+            Value::from_iter(header.into_iter().chain(content).chain([
+                json!("M1"),
+                json!("CK1"),
+                Value::Null,
+                Value::Null,
+            ]))
         });
         (200, Value::from(rows.collect::<Vec<_>>()).to_string())
     }
