@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod changes;
 mod erp;
 mod extraction;
 mod health;
@@ -11,6 +12,7 @@ pub mod names;
 mod publishing;
 mod server;
 
+pub use changes::ChangeMetrics;
 pub use erp::ErpMetrics;
 pub use extraction::ExtractionMetrics;
 pub use health::{Component, Health, Liveness, Readiness, Stall, State, Watchdog};

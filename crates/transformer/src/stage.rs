@@ -40,7 +40,7 @@ impl TransformStage {
         let mut outputs = match self.mapping.apply(&work.body, scratch, &mut model) {
             Ok(Outcome::Mapped { outputs }) => outputs.into_iter(),
             Ok(Outcome::Filtered) => return Ok(None),
-            Err(rejection) => return Err(rejected(rejection)),
+            Err(rejection) => return Err(rejected(rejection, work.cancelled)),
         };
         if model.len() > MODEL_BYTES_MAX {
             let text = format!("the model has {} bytes, too many for a message", model.len());
@@ -60,6 +60,7 @@ impl TransformStage {
         next.origin = work.origin;
         // A redelivered order may have been transformed before, so its model may be on its way already.
         next.verify = work.verify || item.redelivered;
+        next.cancelled = work.cancelled;
         next.modified_ms = work.modified_ms;
         next.extracted_ms = work.extracted_ms;
         next.reply_to.clone_from(&work.reply_to);
@@ -93,7 +94,22 @@ impl Stage for TransformStage {
     }
 }
 
-fn rejected(rejection: Rejection) -> Failure {
+/// A document that can't be mapped. Of one that was cancelled in the source nothing is posted, but whether it stands in the
+/// target under its number is not known either.
+fn rejected(rejection: Rejection, cancelled: bool) -> Failure {
+    let failure = unmapped(rejection);
+    if !cancelled {
+        return failure;
+    }
+    let text = format!(
+        "cancelled in the source, and {}, so it can't be looked up in the target; search the target for it, delete or \
+         reverse what stands there, then discard this letter",
+        failure.text
+    );
+    Failure { text, ..failure }
+}
+
+fn unmapped(rejection: Rejection) -> Failure {
     match rejection {
         Rejection::Malformed { message, line, column } => Failure::new(
             FailureKind::Malformed,

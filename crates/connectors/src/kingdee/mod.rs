@@ -12,6 +12,6 @@ mod texts;
 
 pub use content::{Amount, Content, Share};
 pub use forms::Form;
-pub use life::Finish;
+pub use life::{Finish, OnChange, Rules};
 pub use target::{KingdeeTarget, TargetSpec};
 pub use texts::catalogue;

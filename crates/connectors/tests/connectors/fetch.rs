@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Bytes, extract::State};
 use jiff::Timestamp;
-use kingpost_connectors::{NoCalls, wdt::WdtSource};
+use kingpost_connectors::{
+    NoCalls,
+    wdt::{WdtSource, WdtSpec},
+};
 use kingpost_model::{FailureKind, Fetched, Source as _};
 use kingpost_wdt::{Client, Transport, WdtConfig, flexible_time};
 use serde_json::{Value, json};
@@ -61,7 +64,9 @@ async fn source(shelf: &Shelf, method: &str, params: &[(&str, &str)]) -> WdtSour
         ca_file: None,
     };
     let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    WdtSource::new(Client::new(config).unwrap(), method, params, "order_no", 50, Arc::new(NoCalls))
+    let key = "order_no".to_owned();
+    let spec = WdtSpec { method: method.to_owned(), params, key, page_size: 50, ..WdtSpec::default() };
+    WdtSource::new(Client::new(config).unwrap(), spec, Arc::new(NoCalls))
 }
 
 fn now_s() -> i64 {

@@ -25,9 +25,9 @@ impl<F: Fn(&Load, usize) -> Outcome + Send + Sync> Target for Fake<F> {
     }
 }
 
-/// How often it was told of an unclear outcome, and of a duplicate.
+/// How often it was told of an unclear outcome, of a duplicate, and of a document that changed.
 #[derive(Default)]
-struct Told(AtomicUsize, AtomicUsize);
+struct Told(AtomicUsize, AtomicUsize, AtomicUsize);
 
 impl LoadObserver for Told {
     fn loaded(&self, _: &Loaded) {}
@@ -38,6 +38,10 @@ impl LoadObserver for Told {
 
     fn duplicated(&self) {
         self.1.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn reported(&self) {
+        self.2.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -63,7 +67,7 @@ fn batch(items: Vec<Item>) -> Batch {
 }
 
 fn done(load: &Load) -> Outcome {
-    Ok(Loaded { number: load.number.clone(), id: "1".to_owned(), how: LoadedHow::Posted })
+    Ok(Loaded { number: load.number.clone(), id: "1".to_owned(), how: LoadedHow::Posted, difference: None })
 }
 
 /// Documents of one purchase order, one round each; returns the verdicts and what each round was given.
@@ -77,6 +81,7 @@ async fn run(
         target: Arc::clone(&fake) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(240),
         patience,
         observer: Arc::new(Told::default()),
@@ -176,6 +181,7 @@ async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
         target: Arc::clone(&fake) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(5),
         patience: PATIENCE,
         observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
@@ -202,6 +208,7 @@ async fn a_document_that_was_saved_and_not_submitted_may_not_show_yet_either() {
         target: Arc::clone(&fake) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(240),
         patience: PATIENCE,
         observer: Arc::new(Told::default()),
@@ -227,6 +234,7 @@ async fn a_duplicate_raises_an_alarm_and_stops_its_key_alone() {
         target: fake,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(240),
         patience: PATIENCE,
         observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
