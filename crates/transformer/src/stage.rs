@@ -195,6 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn a_cancelled_order_stays_one_and_says_so_when_it_can_not_be_mapped() {
+        let schemes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemes");
+        let body = std::fs::read(schemes.join("purchase-stockin/cases/qimen/input.json")).unwrap();
+        let scheme = kingpost_scheme::load_dir(&schemes).unwrap().remove(0);
+        let stage = TransformStage::new(&*scheme.name, "STK_InStock", 1, Arc::clone(&scheme.mapping));
+        let transform = |body: Vec<u8>, cancelled: bool| {
+            let key = RecordKey::new("STK_InStock", "RK1");
+            let mut work = Work::new(WorkId::new("w"), StageName::Transform, &*scheme.name, key, body);
+            work.cancelled = cancelled;
+            stage.transform(&Item { work, redelivered: false }, &mut Scratch::default())
+        };
+        for cancelled in [true, false] {
+            let (_, next) = transform(body.clone(), cancelled).unwrap().unwrap();
+            assert_eq!(next.cancelled, cancelled);
+            let failure = transform(b"{}".to_vec(), cancelled).unwrap_err();
+            assert_eq!(failure.text.starts_with("cancelled in the source"), cancelled, "{failure}");
+            assert_eq!((failure.kind, failure.problems.is_empty()), (FailureKind::Unmappable, false));
+        }
+    }
+
+    #[test]
     fn a_message_in_a_header_quotes_nothing_of_the_document() {
         for (message, kept) in [
             ("details_list[1].num is 'O'Neill', not a decimal", "details_list[1].num is '…', not a decimal"),

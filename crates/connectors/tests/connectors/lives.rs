@@ -482,3 +482,44 @@ fn the_runs_meet_every_ending() {
         assert!(kinds.get(ending).is_some_and(|n| *n > 20), "{kinds:?}");
     }
 }
+
+#[test]
+fn the_runs_with_changes_meet_every_ending() {
+    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in 0..600_u32 {
+        let byte = |n: u32| (seed.wrapping_mul(2_654_435_761).wrapping_add(n * 40_503) >> 9) as u8;
+        let script: Vec<u8> = (0..200).map(byte).collect();
+        let versions: Vec<_> = (0..4_u8)
+            .map(|n| (usize::from(n % 3), u16::from(byte(n.into())) * 8, u16::from(n) * 90, n == 3))
+            .collect();
+        let on_change = [OnChange::UpdateDraft, OnChange::UpdateDraft, OnChange::Ignore][seed as usize % 3];
+        let finish = if seed % 2 == 0 { Finish::Save } else { Finish::Audit };
+        let unsavable = (seed % 4 == 0).then(|| number(0)).into_iter().collect();
+        let nature = Nature { unique: true, unsavable, ..Nature::default() };
+        let mut run = Run::new(nature, finish, (0..3).map(number).collect(), script);
+        run = run.with_versions(&versions, on_change);
+        run.meddled = seed % 5 == 0;
+        run.work_off();
+        run.account();
+        for message in &run.messages {
+            let end = match message.end.as_ref().unwrap() {
+                Ok(loaded) => loaded.how.as_str().to_owned(),
+                Err(failure) => {
+                    format!("{} {}", failure.kind, failure.code.as_deref().unwrap_or_default())
+                }
+            };
+            *kinds.entry(end).or_default() += 1;
+        }
+    }
+    for ending in [
+        "posted",
+        "updated",
+        "ignored",
+        "withdrawn",
+        "already-there",
+        "conflict changed",
+        "conflict cancelled",
+    ] {
+        assert!(kinds.get(ending).is_some_and(|n| *n > 10), "{ending}: {kinds:?}");
+    }
+}
