@@ -23,6 +23,7 @@ const WRITE_KEY: &str = "kingpost-write-key";
 const ATTEMPT: &str = "kingpost-attempt";
 const ORIGIN: &str = "kingpost-origin";
 const VERIFY: &str = "kingpost-verify";
+const CANCELLED: &str = "kingpost-cancelled";
 const MODIFIED: &str = "kingpost-modified-ms";
 const EXTRACTED: &str = "kingpost-extracted-ms";
 const UNCLEAR_SINCE: &str = "kingpost-unclear-since-ms";
@@ -34,7 +35,7 @@ const QUEUE: &str = "kingpost-queue";
 /// The last failure's kind by itself, so that a broker's own tools can show it.
 const FAILURE_KIND: &str = "kingpost-failure-kind";
 /// What this release reads itself; everything else is carried along unread, a newer release's headers as well.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 19] = [
     DOCUMENT,
     KEY,
     SCHEME,
@@ -44,6 +45,7 @@ const KNOWN: [&str; 18] = [
     ATTEMPT,
     ORIGIN,
     VERIFY,
+    CANCELLED,
     MODIFIED,
     EXTRACTED,
     UNCLEAR_SINCE,
@@ -110,8 +112,10 @@ pub(crate) fn properties(work: &Work, queue: &str, app: &ShortString, now_s: u64
     insert_text(&mut table, QUEUE, queue);
     insert_text(&mut table, ORIGIN, work.origin.as_str());
     insert(&mut table, ATTEMPT, AMQPValue::LongLongInt(i64::from(work.attempt)));
-    if work.verify {
-        insert(&mut table, VERIFY, AMQPValue::Boolean(true));
+    for (name, is_set) in [(VERIFY, work.verify), (CANCELLED, work.cancelled)] {
+        if is_set {
+            insert(&mut table, name, AMQPValue::Boolean(true));
+        }
     }
     for (name, value) in [
         (SOURCE_NUMBER, work.source_number.as_deref()),
@@ -212,7 +216,9 @@ pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes, now
     work.write_key = text(WRITE_KEY);
     work.attempt = int(ATTEMPT).and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
     work.origin = text(ORIGIN).map_or(Origin::Replay, |o| Origin::parse(&o));
-    work.verify = !ours || get(VERIFY).is_some_and(|v| as_text(v).as_deref() != Some("false"));
+    let is_set = |name: &str| get(name).is_some_and(|v| as_text(v).as_deref() != Some("false"));
+    work.verify = !ours || is_set(VERIFY);
+    work.cancelled = is_set(CANCELLED);
     work.modified_ms = int(MODIFIED);
     work.extracted_ms = int(EXTRACTED);
     work.unclear_since_ms = get(UNCLEAR_SINCE).map(|value| as_int(value).unwrap_or(now_ms));
@@ -268,6 +274,7 @@ mod tests {
         work.attempt = 3;
         work.origin = Origin::Backfill;
         work.verify = true;
+        work.cancelled = true;
         work.modified_ms = Some(1_700_000_000_000);
         work.unclear_since_ms = Some(1_700_000_000_001);
         work.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());

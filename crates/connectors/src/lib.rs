@@ -5,4 +5,4 @@ pub mod kingdee;
 mod registry;
 pub mod wdt;
 
-pub use registry::{Calls, DUPLICATE, NoCalls, TIMED_OUT, longest_write, source, target};
+pub use registry::{CANCELLED, CHANGED, Calls, DUPLICATE, NoCalls, TIMED_OUT, longest_write, source, target};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kingpost_kingdee::{Auth, KingdeeClient, KingdeeConfig, SaveOption, call_timeout, safe_save_options};
 use kingpost_model::{Source, Target};
-use kingpost_scheme::{Finish, Scheme, SourceSystem, TargetSystem};
+use kingpost_scheme::{Finish, OnChange, Scheme, SourceSystem, TargetSystem};
 use kingpost_settings::{
     KingdeeAuth, KingdeeSettings, Problem, Problems, QimenSignMethod, WdtSettings, WdtTransport,
 };
@@ -12,7 +12,7 @@ use kingpost_wdt::{Client, QimenConfig, SignMethod, Transport, WdtConfig};
 
 use crate::{
     kingdee::{self, KingdeeTarget, TargetSpec},
-    wdt::WdtSource,
+    wdt::{WdtSource, WdtSpec},
 };
 
 /// The code of a failure whose call was given up because it took too long: what is tried next will hang as well.
@@ -21,6 +21,12 @@ pub const TIMED_OUT: &str = "time-out";
 /// The code of a failure of a number that more than one document of the target has: nothing is written to any of them
 /// until a person has decided.
 pub const DUPLICATE: &str = "duplicate";
+
+/// The code of a failure of a document that stands in the target with another content.
+pub const CHANGED: &str = "changed";
+
+/// The code of a failure of a document that stands in the target although it was cancelled in the source.
+pub const CANCELLED: &str = "cancelled";
 
 /// How much longer than our own patience a write may run behind a proxy that has taken it over, and behind the server.
 const BEHIND_US: Duration = Duration::from_secs(60);
@@ -53,8 +59,14 @@ pub fn source(
             let client =
                 Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
             let spec = &scheme.source;
-            let (method, params) = (spec.method.clone(), spec.params.clone());
-            Ok(Arc::new(WdtSource::new(client, method, params, spec.key.clone(), spec.page_size, calls)))
+            let source = WdtSpec {
+                method: spec.method.clone(),
+                params: with_cancelled(&spec.params, &spec.cancelled),
+                key: spec.key.clone(),
+                page_size: spec.page_size,
+                cancelled: spec.cancelled.clone(),
+            };
+            Ok(Arc::new(WdtSource::new(client, source, calls)))
         }
     }
 }
@@ -81,7 +93,13 @@ pub fn target(
             let options = save_options(&scheme.target.options);
             let texts = kingdee::catalogue(&scheme.target.texts)
                 .map_err(|error| together("target.texts", &error.to_string()))?;
-            let spec = TargetSpec { form: scheme.target.form.clone(), finish, options, texts };
+            let on_change = match scheme.target.on_change {
+                OnChange::Ignore => kingdee::OnChange::Ignore,
+                OnChange::Report => kingdee::OnChange::Report,
+                OnChange::UpdateDraft => kingdee::OnChange::UpdateDraft,
+            };
+            let rules = kingdee::Rules { finish, on_change };
+            let spec = TargetSpec { form: scheme.target.form.clone(), rules, options, texts };
             Ok(Arc::new(KingdeeTarget::new(client, spec, calls)))
         }
     }
@@ -96,6 +114,18 @@ pub fn longest_write(scheme: &Scheme) -> Duration {
             call_timeout(rows) + BEHIND_US
         }
     }
+}
+
+/// Criteria that cancelled documents meet as well. Without a criterion for the status there is nothing to add.
+fn with_cancelled(params: &[(String, String)], cancelled: &[String]) -> Vec<(String, String)> {
+    let mut params = params.to_vec();
+    if let Some((_, status)) = params.iter_mut().find(|(name, _)| name == "status") {
+        for code in cancelled {
+            status.push(',');
+            status.push_str(code);
+        }
+    }
+    params
 }
 
 /// The safe options, each replaced by the scheme's own where it has one.
@@ -161,6 +191,15 @@ fn kingdee_config(settings: &KingdeeSettings) -> KingdeeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cancelled_documents_are_asked_for_where_statuses_are() {
+        let param = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let cancelled = ["10".to_owned(), "5".to_owned()];
+        assert_eq!(with_cancelled(&param("status", "80"), &cancelled), param("status", "80,10,5"));
+        assert_eq!(with_cancelled(&param("status", "80"), &[]), param("status", "80"));
+        assert_eq!(with_cancelled(&param("warehouse_no", "A"), &cancelled), param("warehouse_no", "A"));
+    }
 
     #[test]
     fn a_schemes_options_replace_the_safe_ones_in_place() {

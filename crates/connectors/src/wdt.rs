@@ -8,39 +8,43 @@ use kingpost_wdt::{ByNumber, Class, Client, Method, Query, Row, WdtError, values
 
 use crate::Calls;
 
+/// Which documents are read, and how.
+#[derive(Clone, Debug, Default)]
+pub struct WdtSpec {
+    /// The query method.
+    pub method: String,
+    /// Fixed criteria; the time range is the window's.
+    pub params: Vec<(String, String)>,
+    /// The field that tells documents apart.
+    pub key: String,
+    /// Documents per page.
+    pub page_size: u32,
+    /// Statuses of cancelled documents.
+    pub cancelled: Vec<String>,
+}
+
 /// One kind of WDT document, read by its time of change.
 pub struct WdtSource {
     client: Client,
-    method: String,
-    params: Vec<(String, String)>,
-    key: String,
-    page_size: u32,
+    spec: WdtSpec,
     calls: Arc<dyn Calls>,
 }
 
 impl WdtSource {
-    /// A source for a method with fixed criteria, whose documents are told apart by the field `key`; the time range
-    /// is the window's.
-    pub fn new(
-        client: Client,
-        method: impl Into<String>,
-        params: Vec<(String, String)>,
-        key: impl Into<String>,
-        page_size: u32,
-        calls: Arc<dyn Calls>,
-    ) -> Self {
-        WdtSource { client, method: method.into(), params, key: key.into(), page_size, calls }
+    /// A source of a client.
+    pub fn new(client: Client, spec: WdtSpec, calls: Arc<dyn Calls>) -> Self {
+        WdtSource { client, spec, calls }
     }
 
     fn query(&self, window: Window, page: u32) -> Query {
         // Whether the interval is open or closed is not documented; an end shared with the next window is right for both.
         let mut params = range(window.from_s, window.to_s);
-        params.extend(self.params.iter().cloned());
+        params.extend(self.spec.params.iter().cloned());
         Query {
-            method: self.method.clone(),
+            method: self.spec.method.clone(),
             params,
             page: u64::from(page),
-            page_size: self.page_size,
+            page_size: self.spec.page_size,
             want_total: true,
         }
     }
@@ -61,7 +65,7 @@ impl WdtSource {
             let meets = wanted.split(',').any(|one| one.trim() == found);
             (!meets).then(|| format!("its {name} is {found}, the scheme asks for {wanted}"))
         };
-        let reasons: Vec<String> = self.params.iter().filter_map(differs).collect();
+        let reasons: Vec<String> = self.spec.params.iter().filter_map(differs).collect();
         match reasons.is_empty() {
             true => "the criteria of the scheme leave it out".to_owned(),
             false => reasons.join("; "),
@@ -70,8 +74,10 @@ impl WdtSource {
 
     fn document(&self, row: Row) -> Document {
         Document {
-            number: if self.key == KEY { row.key } else { number(&row, &self.key) },
             modified_ms: row.modified.map(Timestamp::as_millisecond),
+            cancelled: !self.spec.cancelled.is_empty()
+                && row.field(STATUS).is_some_and(|status| self.spec.cancelled.contains(&status)),
+            number: if self.spec.key == KEY { row.key } else { number(&row, &self.spec.key) },
             body: row.body,
         }
     }
@@ -98,10 +104,10 @@ impl WdtSource {
             // Another kind of time would search the wrong range.
             let ours = |name: &str| name == by.criterion() || name == "time_type";
             params.extend(criteria.iter().filter(|(name, _)| !ours(name)).cloned());
-            let (method, page_size) = (self.method.clone(), self.page_size);
+            let (method, page_size) = (self.spec.method.clone(), self.spec.page_size);
             let page = self.call(&Query { method, params, page: 0, page_size, want_total: true }).await?;
             let others = page.rows.len();
-            let is = |row: &Row| row.field(&self.key).is_some_and(|found| found == number);
+            let is = |row: &Row| row.field(&self.spec.key).is_some_and(|found| found == number);
             if let Some(row) = page.rows.into_iter().find(is) {
                 return Ok(Some(row));
             }
@@ -130,7 +136,7 @@ fn range(from_s: i64, to_s: i64) -> Vec<(String, String)> {
 
 impl Source for WdtSource {
     fn page_size(&self) -> u32 {
-        self.page_size
+        self.spec.page_size
     }
 
     fn page(&self, window: Window, page: u32) -> BoxFuture<'_, Result<Page, Failure>> {
@@ -143,18 +149,18 @@ impl Source for WdtSource {
 
     fn fetch<'a>(&'a self, number: &'a str, since_s: i64) -> BoxFuture<'a, Result<Fetched, Failure>> {
         Box::pin(async move {
-            let way = Method::find(&self.method).and_then(|method| Some((method, method.by_number?)));
+            let way = Method::find(&self.spec.method).and_then(|method| Some((method, method.by_number?)));
             let Some(way) = way else {
                 let text = format!(
                     "WDT's page of {} promises no way to ask for one document by its number; read its window again instead",
-                    self.method
+                    self.spec.method
                 );
                 return Err(Failure::new(FailureKind::Configuration, text));
             };
-            if let Some(row) = self.search(number, since_s, way, &self.params).await? {
+            if let Some(row) = self.search(number, since_s, way, &self.spec.params).await? {
                 return Ok(Fetched::Found(self.document(row)));
             }
-            if self.params.is_empty() {
+            if self.spec.params.is_empty() {
                 return Ok(Fetched::Absent);
             }
             // Without the scheme's criteria it may be there all the same, and a person wants to know why it is left out.
@@ -168,6 +174,9 @@ impl Source for WdtSource {
 
 /// The field that the client reads as the number by itself (`order_no`, the key of every `…queryWithDetail` document).
 const KEY: &str = "order_no";
+
+/// The field in which a document says how far it is (`status` of every `…queryWithDetail` document).
+const STATUS: &str = "status";
 
 /// The text of another field; a blank one is none.
 fn number(row: &Row, field: &str) -> Option<String> {

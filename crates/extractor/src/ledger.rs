@@ -44,7 +44,7 @@ impl Ledger {
         window: Window,
         document: Document,
         seen: &mut HashSet<String>,
-        now_ms: i64,
+        asked_ms: i64,
     ) -> Option<(Route, Work)> {
         let id = version_id(sender.scheme, &document);
         // A document without a number is told apart by its content; the transformer says what it lacks.
@@ -64,8 +64,9 @@ impl Ledger {
         let mut work = Work::new(id, StageName::Transform, sender.scheme, key, document.body);
         work.origin = sender.origin;
         work.verify = verify;
+        work.cancelled = document.cancelled;
         work.modified_ms = document.modified_ms;
-        work.extracted_ms = Some(now_ms);
+        work.extracted_ms = Some(asked_ms);
         Some((Route::new(StageName::Transform, sender.scheme), work))
     }
 

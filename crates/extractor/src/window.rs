@@ -147,6 +147,8 @@ impl Reading<'_> {
         patience: &Patience<'_>,
         ledger: &mut Ledger,
     ) -> Result<Pass, Interrupted> {
+        // A document is as old as the question: it may have changed while the answer was on its way.
+        let mut asked_ms = (self.clock)();
         let first = patience.page(window, 0).await?;
         let last = match counted(&first) {
             Some(total) => last_of(window, total, patience.page_size())?,
@@ -158,12 +160,15 @@ impl Reading<'_> {
         for number in (0..=last).rev() {
             let page = match only.take() {
                 Some(page) => page,
-                None => patience.page(window, number).await?,
+                None => {
+                    asked_ms = (self.clock)();
+                    patience.page(window, number).await?
+                }
             };
             if number == 0 {
                 total = page.total.or(total);
             }
-            self.publish(window, page.documents, ledger, &mut seen);
+            self.publish(window, page.documents, asked_ms, ledger, &mut seen);
             patience.flush().await?;
         }
         Ok(Pass { distinct: seen.len(), total })
@@ -173,14 +178,14 @@ impl Reading<'_> {
         &self,
         window: Window,
         mut documents: Vec<Document>,
+        asked_ms: i64,
         ledger: &mut Ledger,
         seen: &mut HashSet<String>,
     ) {
         // Of two versions of one document, the newer one has to come last.
         documents.sort_by_key(|document| document.modified_ms);
-        let now_ms = (self.clock)();
         for document in documents {
-            if let Some((route, work)) = ledger.take(self.sender, window, document, seen, now_ms) {
+            if let Some((route, work)) = ledger.take(self.sender, window, document, seen, asked_ms) {
                 self.outbox.put(route, work);
             }
         }

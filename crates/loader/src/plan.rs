@@ -7,11 +7,12 @@ use kingpost_connectors::{Calls, longest_write, target};
 use kingpost_model::{Loaded, LoadedHow, Route, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{KingdeeSettings, Problems, loader, schemes_dir};
-use kingpost_telemetry::{ErpMetrics, Metrics};
+use kingpost_telemetry::{ChangeMetrics, ErpMetrics, Metrics};
 use kingpost_worker::{Background, BatchPolicy, Context, LanePlan, Plan, Refusal};
 use tracing::warn;
 
 use crate::{
+    cancelled::Cancelled,
     claims::Claims,
     stage::{LoadObserver, LoadStage, PATIENCE},
     standing::Unproven,
@@ -79,7 +80,7 @@ fn scheme_lanes(
     account: &KingdeeSettings,
     metrics: &Metrics,
 ) -> Result<Vec<LanePlan>, Problems> {
-    let erp = Arc::new(Erp(metrics.erp("kingdee")));
+    let erp = Arc::new(Erp(metrics.erp("kingdee"), metrics.changes(&scheme.name)));
     let target = target(scheme, account, Arc::clone(&erp) as Arc<dyn Calls>)?;
     let claims = Arc::new(Claims::default());
     let settle = scheme.target.settle.unwrap_or(SETTLE);
@@ -95,6 +96,7 @@ fn scheme_lanes(
             target: Arc::clone(&target),
             claims: Arc::clone(&claims),
             unproven: Unproven::default(),
+            cancelled: Cancelled::default(),
             settle,
             patience: PATIENCE,
             observer: Arc::clone(&erp) as Arc<dyn LoadObserver>,
@@ -104,7 +106,7 @@ fn scheme_lanes(
     Ok(lanes.collect())
 }
 
-struct Erp(ErpMetrics);
+struct Erp(ErpMetrics, ChangeMetrics);
 
 impl Calls for Erp {
     fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
@@ -114,8 +116,12 @@ impl Calls for Erp {
 
 impl LoadObserver for Erp {
     fn loaded(&self, loaded: &Loaded) {
-        if loaded.how != LoadedHow::Posted {
-            self.0.duplicate_prevented("look-up");
+        match loaded.how {
+            LoadedHow::Posted => {}
+            LoadedHow::Resumed | LoadedHow::AlreadyThere => self.0.duplicate_prevented("look-up"),
+            LoadedHow::Updated => self.1.updated(),
+            LoadedHow::Ignored => self.1.ignored(),
+            LoadedHow::Withdrawn => self.1.withdrawn(),
         }
     }
 
@@ -125,6 +131,10 @@ impl LoadObserver for Erp {
 
     fn duplicated(&self) {
         self.0.duplicate_found();
+    }
+
+    fn reported(&self) {
+        self.1.reported();
     }
 }
 

@@ -6,15 +6,16 @@ use std::{
 };
 
 use crate::{
+    cancelled::Cancelled,
     claims::{Claims, keys_of, rounds},
     standing::Unproven,
 };
-use kingpost_connectors::{DUPLICATE, TIMED_OUT};
+use kingpost_connectors::{CANCELLED, CHANGED, DUPLICATE, TIMED_OUT};
 use kingpost_model::{
     Batch, BoxFuture, Failure, FailureKind, Item, Lease, Load, Loaded, LoadedHow, Outbox, Outcome, Stage,
     Target, Verdict, Work, decide,
 };
-use tracing::error;
+use tracing::{error, info};
 
 /// No round begins later than this after its batch, because 20 documents of one purchase order are 20 rounds, one after
 /// the other. With the longest round after it a batch stays well below the broker's patience with its consumer (30
@@ -32,6 +33,8 @@ pub(crate) trait LoadObserver: Send + Sync {
     fn unclear(&self);
     /// More than one document of one number was found.
     fn duplicated(&self);
+    /// A document that changed or was cancelled in the source became a dead letter.
+    fn reported(&self);
 }
 
 /// Loads the models of one scheme.
@@ -39,6 +42,7 @@ pub(crate) struct LoadStage {
     pub(crate) target: Arc<dyn Target>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) unproven: Unproven,
+    pub(crate) cancelled: Cancelled,
     pub(crate) settle: Duration,
     /// [`PATIENCE`].
     pub(crate) patience: Duration,
@@ -52,6 +56,7 @@ impl Stage for LoadStage {
             let until = begun.steady + self.patience;
             for Item { work, redelivered } in &batch.items {
                 self.unproven.learn(work, *redelivered, &batch.lease, self.settle, begun);
+                self.cancelled.learn(work, begun.steady);
             }
             let mut verdicts: Vec<Option<Verdict>> = batch.items.iter().map(|_| None).collect();
             let mut ended = None;
@@ -109,6 +114,8 @@ impl LoadStage {
                 number: item.work.key.number.clone(),
                 model: item.work.body.clone(),
                 standing: self.unproven.standing(item, self.settle, now),
+                extracted_ms: item.work.extracted_ms,
+                cancelled: self.cancelled.holds(&item.work),
             })
             .collect();
         let outcomes = self.target.load(&loads, &batch.lease).await;
@@ -117,9 +124,16 @@ impl LoadStage {
             let verdict = match outcome {
                 Ok(loaded) => {
                     self.observer.loaded(&loaded);
-                    let Loaded { number, id, how } = loaded;
-                    if how == LoadedHow::Posted {
+                    let Loaded { number, id, how, difference } = loaded;
+                    if matches!(how, LoadedHow::Posted | LoadedHow::Updated) {
                         self.unproven.posted(&load.number, self.settle, self.unproven.now());
+                    }
+                    if let Some(difference) = difference {
+                        let (key, scheme) = (item.work.key.to_string(), item.work.scheme.as_str());
+                        info!(
+                            record.key = key,
+                            scheme, "left as it is in the target (id {id}): {difference}"
+                        );
                     }
                     outbox.report(&item.work, Outcome::Loaded { number, id, how });
                     Verdict::Done
@@ -141,6 +155,9 @@ impl LoadStage {
             self.observer.duplicated();
             let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
             error!(record.key = key, scheme, "the target has a document twice, its key is stopped: {text}");
+        }
+        if [CHANGED, CANCELLED].iter().any(|code| failure.code.as_deref() == Some(code)) {
+            self.observer.reported();
         }
         if failure.saved {
             self.unproven.posted(&work.key.number, self.settle, self.unproven.now());

@@ -12,12 +12,12 @@ pub const REPLY_EXCHANGE: &str = "kingpost.replies";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The document is durably in the target.
+    /// The document is durably in the target, or has nothing to be there for.
     Loaded {
         /// Its number in the target.
         #[serde(rename = "target_number")]
         number: String,
-        /// The target's internal id.
+        /// The target's internal id; empty where there is no document.
         id: String,
         /// How it came to be there.
         how: LoadedHow,

@@ -12,6 +12,8 @@ pub struct Document {
     pub number: Option<String>,
     /// When the source last changed it, in milliseconds since the epoch.
     pub modified_ms: Option<i64>,
+    /// It was cancelled in the source: it is not to be posted.
+    pub cancelled: bool,
     /// The document, byte for byte.
     pub body: Bytes,
 }
@@ -79,6 +81,10 @@ pub struct Load {
     pub model: Bytes,
     /// What is known about it.
     pub standing: Standing,
+    /// When it was read from the source, in milliseconds since the epoch.
+    pub extracted_ms: Option<i64>,
+    /// It was cancelled in the source: it is looked up and not posted.
+    pub cancelled: bool,
 }
 
 /// How a loaded document came to be there.
@@ -91,6 +97,13 @@ pub enum LoadedHow {
     Resumed,
     /// Found complete; nothing was written.
     AlreadyThere,
+    /// Found as a draft with an older content, overwritten and finished by this call.
+    Updated,
+    /// Found with another content, or though it was cancelled in the source, and left as it is because the scheme says
+    /// so; nothing was written.
+    Ignored,
+    /// Cancelled in the source, and not there, or cancelled there as well; nothing was written.
+    Withdrawn,
 }
 
 impl LoadedHow {
@@ -100,19 +113,24 @@ impl LoadedHow {
             LoadedHow::Posted => "posted",
             LoadedHow::Resumed => "resumed",
             LoadedHow::AlreadyThere => "already-there",
+            LoadedHow::Updated => "updated",
+            LoadedHow::Ignored => "ignored",
+            LoadedHow::Withdrawn => "withdrawn",
         }
     }
 }
 
-/// A document that is durably in the target, in the state that the scheme asks for.
+/// A document that is durably in the target, in the state that the scheme asks for, or that has nothing to be there for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// Its number in the target.
     pub number: String,
-    /// The target's internal id.
+    /// The target's internal id; empty where there is no document.
     pub id: String,
     /// How it came to be there.
     pub how: LoadedHow,
+    /// How the document that is there differs from the one at hand, where that was left as it is.
+    pub difference: Option<String>,
 }
 
 /// A system that documents are written to.

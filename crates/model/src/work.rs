@@ -113,6 +113,8 @@ pub struct Work {
     pub origin: Origin,
     /// Set when the document may have been seen before, so that the target is asked before it is posted.
     pub verify: bool,
+    /// Set when the document was cancelled in the source: it is not posted, and looked up in the target.
+    pub cancelled: bool,
     /// When the source last changed the document, in milliseconds since the epoch.
     pub modified_ms: Option<i64>,
     /// When the document was read from the source, in milliseconds since the epoch.
@@ -152,6 +154,7 @@ impl Work {
             attempt: 1,
             origin: Origin::Live,
             verify: false,
+            cancelled: false,
             modified_ms: None,
             extracted_ms: None,
             unclear_since_ms: None,

@@ -24,6 +24,7 @@ POST   /admin/wdt/orders/RK…/cancel
 DELETE /admin/wdt/orders/RK…
 GET    /admin/kingdee/documents     ?number=RK…
 POST   /admin/kingdee/documents     put a document there unchecked, as if a person had typed it
+POST   /admin/kingdee/documents/RK…/submit   as a person would; also audit, unaudit, cancelassign, delete
 GET    /admin/kingdee/ledger        every commit; ?number=RK…
 GET    /admin/kingdee/summary       by status, duplicates
 GET    /admin/kingdee/base          ?kind=material|supplier|stock|organisation
@@ -63,6 +64,10 @@ fn route(shared: &Shared, request: &Request) -> Routed {
             Ok(Reply::json(locked(&shared.kingdee).describe(number)))
         }
         ("POST", ["admin", "kingdee", "documents"]) => type_in(shared, request),
+        ("POST", ["admin", "kingdee", "documents", number, step]) => {
+            crate::kingdee::by_hand(shared, number, step).map_err(|reason| (400, reason))?;
+            Ok(Reply::json(Json::object([("FBillNo", Json::from(*number))])))
+        }
         ("GET", ["admin", "kingdee", "ledger"]) => Ok(Reply::json(locked(&shared.ledger).commits(number))),
         ("GET", ["admin", "kingdee", "summary"]) => Ok(Reply::json(locked(&shared.kingdee).summary())),
         ("GET", ["admin", "kingdee", "base"]) => base_list(shared, request),

@@ -18,6 +18,7 @@ use std::time::Duration;
 pub(crate) use call::{Call, read};
 pub(crate) use forms::Base;
 pub(crate) use sessions::Sessions;
+pub(crate) use steps::by_hand;
 pub(crate) use store::{Item, Store};
 
 use crate::http::{Reply, Request};

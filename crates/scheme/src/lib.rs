@@ -22,6 +22,6 @@ pub use kingpost_mapping::spec::Position;
 pub use load::{load_dir, load_file};
 pub use problem::{Problem, Problems};
 pub use scheme::{
-    BatchSpec, Finish, RemedySpec, SaveOption, Scheme, SourceSpec, SourceSystem, TargetSpec, TargetSystem,
-    TargetText, TextKind, WindowSpec,
+    BatchSpec, Finish, OnChange, RemedySpec, SaveOption, Scheme, SourceSpec, SourceSystem, TargetSpec,
+    TargetSystem, TargetText, TextKind, WindowSpec,
 };

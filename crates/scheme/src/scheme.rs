@@ -62,6 +62,8 @@ pub struct SourceSpec {
     pub key: String,
     /// Documents per page.
     pub page_size: u32,
+    /// Status codes of cancelled documents, which are read as well and not posted.
+    pub cancelled: Vec<String>,
     /// How time is cut.
     pub window: WindowSpec,
 }
@@ -106,6 +108,18 @@ pub enum Finish {
     Audit,
 }
 
+/// What becomes of a document that stands in the target with another content, because it has changed in the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnChange {
+    /// It counts as done, and nothing is written.
+    Ignore,
+    /// It is a dead letter.
+    #[default]
+    Report,
+    /// It is overwritten while it is a draft, else a dead letter.
+    UpdateDraft,
+}
+
 /// Name and JSON value of an option that stands beside `Model` in a save.
 pub type SaveOption = (String, Box<RawValue>);
 
@@ -118,6 +132,8 @@ pub struct TargetSpec {
     pub form: String,
     /// How far a document is taken.
     pub finish: Finish,
+    /// What becomes of documents that stand there with another content.
+    pub on_change: OnChange,
     /// The options the scheme sets, in the order of the file, without those that only name the call (`FormId`,
     /// `Operation`).
     pub options: Vec<SaveOption>,

@@ -24,8 +24,8 @@ pub(crate) struct Source {
     pub(crate) notes: Vec<String>,
 }
 
-const KEYS: [&str; 7] = ["system", "method", "params", "key", "page_size", "document", "window"];
 const WINDOW_KEYS: [&str; 6] = ["start", "width", "lag", "overlap", "every", "remedy"];
+const KEYS: [&str; 8] = ["system", "method", "params", "cancelled", "key", "page_size", "document", "window"];
 const METHOD: &str = "method: wdt.wms.stockin.purchase.querywithdetail";
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -42,6 +42,9 @@ pub(crate) fn read(tree: &Tree, findings: &mut Findings) -> Source {
     let known = method.as_ref().map(|(_, known)| *known);
     let params = section.or("params", Vec::new(), findings, |tree, _, findings| {
         params(tree, known, &mut source.notes, findings)
+    });
+    let cancelled = section.or("cancelled", Vec::new(), findings, |tree, name, findings| {
+        cancelled(tree, name, known, params.as_deref(), findings)
     });
     let key = section.need("key", "key: order_no", findings);
     let key = key.and_then(|tree| Some((tree.at, text(tree, "source.key", findings)?)));
@@ -65,6 +68,7 @@ pub(crate) fn read(tree: &Tree, findings: &mut Findings) -> Source {
             params: params?,
             key,
             page_size: page_size?,
+            cancelled: cancelled?,
             window: window?,
         })
     })();
@@ -131,15 +135,46 @@ fn check_status(
     findings: &mut Findings,
 ) {
     let Some(codes) = method.map(|method| method.statuses).filter(|codes| !codes.is_empty()) else { return };
-    for code in value.split(',').filter(|code| !codes.contains(code)) {
-        let remedy = format!("write codes of {} with commas between them and no blanks", codes.join(", "));
-        findings.note(at, format!("`{code}` is no status of this document"), remedy);
-    }
+    check_codes(at, value, codes, findings);
     if value != "80" {
         notes.push(format!(
             "source.params.status is {value}: documents that are not completed (80) can still change after they were posted"
         ));
     }
+}
+
+fn check_codes(at: Position, value: &str, known: &[&str], findings: &mut Findings) {
+    for code in value.split(',').filter(|code| !known.contains(code)) {
+        let remedy = format!("write codes of {} with commas between them and no blanks", known.join(", "));
+        findings.note(at, format!("`{code}` is no status of this document"), remedy);
+    }
+}
+
+/// The statuses of cancelled documents. One that is posted can't be cancelled as well.
+fn cancelled(
+    tree: &Tree,
+    name: &str,
+    method: Option<&Method>,
+    params: Option<&[(String, String)]>,
+    findings: &mut Findings,
+) -> Option<Vec<String>> {
+    let value = text(tree, name, findings)?;
+    let before = findings.len();
+    let known = method.map_or(&[][..], |method| method.statuses);
+    if !known.is_empty() {
+        check_codes(tree.at, &value, known, findings);
+    } else if value.split(',').any(|code| code.is_empty() || code.trim() != code) {
+        let what = format!("`{name}` is `{value}`, which has a blank or a missing code in it");
+        findings.note(tree.at, what, "write status codes with commas between them and no blanks");
+    }
+    let posted = params.unwrap_or_default().iter().find(|(param, _)| param == "status");
+    for code in posted.iter().flat_map(|(_, posted)| posted.split(',')) {
+        if value.split(',').any(|cancelled| cancelled == code) {
+            let what = format!("`{code}` is a status of documents that are posted, and of cancelled ones");
+            findings.note(tree.at, what, "keep it in `source.params.status` or in `source.cancelled`");
+        }
+    }
+    (findings.len() == before).then(|| value.split(',').map(str::to_owned).collect())
 }
 
 fn check_key(

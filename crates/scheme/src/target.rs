@@ -8,7 +8,7 @@ use kingpost_mapping::spec::{Position, Shape, Text};
 use crate::document::is_name;
 use crate::kingdee;
 use crate::problem::Findings;
-use crate::scheme::{BatchSpec, Finish, TargetSpec, TargetSystem};
+use crate::scheme::{BatchSpec, Finish, OnChange, TargetSpec, TargetSystem};
 use crate::section::{Section, duration, text, whole, word};
 use crate::source::undeclared;
 use crate::texts;
@@ -26,10 +26,24 @@ pub(crate) struct Target {
     pub(crate) notes: Vec<String>,
 }
 
-const KEYS: [&str; 10] =
-    ["system", "form", "finish", "options", "batch", "settle", "key", "write_key", "shards", "texts"];
+const KEYS: [&str; 11] = [
+    "system",
+    "form",
+    "finish",
+    "on_change",
+    "options",
+    "batch",
+    "settle",
+    "key",
+    "write_key",
+    "shards",
+    "texts",
+];
 const FINISHES: [(&str, Finish); 3] =
     [("save", Finish::Save), ("submit", Finish::Submit), ("audit", Finish::Audit)];
+
+const CHANGES: [(&str, OnChange); 3] =
+    [("ignore", OnChange::Ignore), ("report", OnChange::Report), ("update-draft", OnChange::UpdateDraft)];
 
 /// The number of a document: what Kingdee itself keeps unique, and what the loader looks documents up by.
 const NUMBER: &str = "FBillNo";
@@ -49,6 +63,9 @@ pub(crate) fn read(tree: &Tree, file: &Path, shape: Option<&Shape>, findings: &m
     let finish = section
         .need("finish", "finish: audit", findings)
         .and_then(|tree| word(tree, "target.finish", &FINISHES, findings));
+    let on_change = section.or("on_change", OnChange::default(), findings, |tree, name, findings| {
+        word(tree, name, &CHANGES, findings)
+    });
     let options = section.get("options").map_or_else(Vec::new, |tree| {
         kingdee::options(tree, target.form.as_deref(), finish, &mut target.notes, findings)
     });
@@ -70,6 +87,7 @@ pub(crate) fn read(tree: &Tree, file: &Path, shape: Option<&Shape>, findings: &m
             system: system?,
             form: target.form.clone()?,
             finish: finish?,
+            on_change: on_change?,
             options,
             batch: batch?,
             settle: settle?,

@@ -15,6 +15,7 @@ pub const BUGS: &[&str] = &[
     "no-look-up-after-time-out",
     "no-settle-window",
     "any-document-will-do",
+    "updates-with-any-version",
     "one-refusal-refuses-the-batch",
     "one-key-twice-in-flight",
     "forgets-doubt",

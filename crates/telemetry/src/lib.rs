@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod changes;
 mod erp;
 mod extraction;
 mod health;
@@ -13,6 +14,7 @@ mod publishing;
 mod server;
 
 pub use account::AccountMetrics;
+pub use changes::ChangeMetrics;
 pub use erp::ErpMetrics;
 pub use extraction::ExtractionMetrics;
 pub use health::{Component, Health, Liveness, Readiness, Stall, State, Watchdog};

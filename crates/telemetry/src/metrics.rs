@@ -12,7 +12,8 @@ use prometheus::{
 use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
 use crate::{
-    AccountMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs,
+    AccountMetrics, ChangeMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics,
+    SessionMetrics, logs,
 };
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
@@ -58,6 +59,7 @@ pub(crate) struct Families {
     pub(crate) erp_unclear: IntCounterVec,
     pub(crate) erp_duplicates_prevented: IntCounterVec,
     pub(crate) erp_duplicates_found: IntCounterVec,
+    pub(crate) changes: IntCounterVec,
     pub(crate) windows: IntCounterVec,
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
@@ -116,6 +118,11 @@ impl Metrics {
     /// The handle of an ERP; `system` is `wdt` or `kingdee`.
     pub fn erp(&self, system: &str) -> ErpMetrics {
         ErpMetrics::new(self.clone(), system)
+    }
+
+    /// The handle of the changed documents of one scheme.
+    pub fn changes(&self, scheme: &str) -> ChangeMetrics {
+        ChangeMetrics::new(self.families(), scheme)
     }
 
     /// The handle of one scheme's extraction.
@@ -197,6 +204,7 @@ impl Families {
             erp_unclear: counter(r, &names::ERP_UNCLEAR),
             erp_duplicates_prevented: counter(r, &names::ERP_DUPLICATES_PREVENTED),
             erp_duplicates_found: counter(r, &names::ERP_DUPLICATES_FOUND),
+            changes: counter(r, &names::CHANGES),
             windows: counter(r, &names::WINDOWS),
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),

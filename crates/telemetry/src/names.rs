@@ -245,6 +245,8 @@ metrics! {
         "Documents found in the ERP that would otherwise have been posted a second time.";
     ERP_DUPLICATES_FOUND "kingpost_erp_duplicates_found_total" Counter, [SYSTEM], "documents",
         "Numbers that more than one document of the ERP was found to have: what must never happen.";
+    CHANGES "kingpost_changes_total" Counter, [SCHEME, OUTCOME], "documents",
+        "Documents that differ from what stands in the target, or were cancelled in the source: ignored, reported, updated or withdrawn.";
     WINDOWS "kingpost_windows_total" Counter, [SCHEME, OUTCOME], "windows",
         "Windows of time read from the source.";
     WINDOW_SIZE "kingpost_window_documents" Histogram(WINDOW_DOCUMENTS), [SCHEME], "documents",

@@ -53,6 +53,11 @@ fn touched() -> Metrics {
     erp.unclear();
     erp.duplicate_prevented("found_before_posting");
     erp.duplicate_found();
+    let changes = metrics.changes("purchase-stockin");
+    changes.ignored();
+    changes.reported();
+    changes.updated();
+    changes.withdrawn();
     let extraction = metrics.extraction("purchase-stockin");
     extraction.window_read(120);
     extraction.window("split");

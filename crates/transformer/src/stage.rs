@@ -40,7 +40,7 @@ impl TransformStage {
         let mut outputs = match self.mapping.apply(&work.body, scratch, &mut model) {
             Ok(Outcome::Mapped { outputs }) => outputs.into_iter(),
             Ok(Outcome::Filtered) => return Ok(None),
-            Err(rejection) => return Err(rejected(rejection)),
+            Err(rejection) => return Err(rejected(rejection, work.cancelled)),
         };
         if model.len() > MODEL_BYTES_MAX {
             let text = format!("the model has {} bytes, too many for a message", model.len());
@@ -60,6 +60,7 @@ impl TransformStage {
         next.origin = work.origin;
         // A redelivered order may have been transformed before, so its model may be on its way already.
         next.verify = work.verify || item.redelivered;
+        next.cancelled = work.cancelled;
         next.modified_ms = work.modified_ms;
         next.extracted_ms = work.extracted_ms;
         next.reply_to.clone_from(&work.reply_to);
@@ -93,7 +94,22 @@ impl Stage for TransformStage {
     }
 }
 
-fn rejected(rejection: Rejection) -> Failure {
+/// A document that can't be mapped. Of one that was cancelled in the source nothing is posted, but whether it stands in the
+/// target under its number is not known either.
+fn rejected(rejection: Rejection, cancelled: bool) -> Failure {
+    let failure = unmapped(rejection);
+    if !cancelled {
+        return failure;
+    }
+    let text = format!(
+        "cancelled in the source, and {}, so it can't be looked up in the target; search the target for it, delete or \
+         reverse what stands there, then discard this letter",
+        failure.text
+    );
+    Failure { text, ..failure }
+}
+
+fn unmapped(rejection: Rejection) -> Failure {
     match rejection {
         Rejection::Malformed { message, line, column } => Failure::new(
             FailureKind::Malformed,
@@ -175,6 +191,27 @@ mod tests {
             let item = Item { work, redelivered: false };
             let (_, next) = stage.transform(&item, &mut Scratch::default()).unwrap().unwrap();
             assert_eq!(next.first_failure.is_some(), kept, "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_order_stays_one_and_says_so_when_it_can_not_be_mapped() {
+        let schemes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemes");
+        let body = std::fs::read(schemes.join("purchase-stockin/cases/qimen/input.json")).unwrap();
+        let scheme = kingpost_scheme::load_dir(&schemes).unwrap().remove(0);
+        let stage = TransformStage::new(&*scheme.name, "STK_InStock", 1, Arc::clone(&scheme.mapping));
+        let transform = |body: Vec<u8>, cancelled: bool| {
+            let key = RecordKey::new("STK_InStock", "RK1");
+            let mut work = Work::new(WorkId::new("w"), StageName::Transform, &*scheme.name, key, body);
+            work.cancelled = cancelled;
+            stage.transform(&Item { work, redelivered: false }, &mut Scratch::default())
+        };
+        for cancelled in [true, false] {
+            let (_, next) = transform(body.clone(), cancelled).unwrap().unwrap();
+            assert_eq!(next.cancelled, cancelled);
+            let failure = transform(b"{}".to_vec(), cancelled).unwrap_err();
+            assert_eq!(failure.text.starts_with("cancelled in the source"), cancelled, "{failure}");
+            assert_eq!((failure.kind, failure.problems.is_empty()), (FailureKind::Unmappable, false));
         }
     }
 

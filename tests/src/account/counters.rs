@@ -20,7 +20,10 @@ pub fn disagreements(pages: &[String], truth: &Told) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(saved) = truth.saved {
         let done = sum("kingpost_verdicts_total", &["stage=\"load\"", "verdict=\"done\""]);
-        let posted = done - sum("kingpost_erp_duplicates_prevented_total", &[]);
+        // What was ignored, withdrawn or updated is done without a save of a new document.
+        let reported = sum("kingpost_changes_total", &["outcome=\"reported\""]);
+        let changed = sum("kingpost_changes_total", &[]) - reported;
+        let posted = done - changed - sum("kingpost_erp_duplicates_prevented_total", &[]);
         // What was saved and then tried again, for want of an answer or of the next step, is posted by nobody's count: it is
         // found. What a lost session took along isn't known.
         let again = sum("kingpost_verdicts_total", &["stage=\"load\"", "verdict=\"retry\""])
@@ -64,6 +67,9 @@ mod tests {
         assert_eq!(found(&[page(10, 0, 0, 2)]), 0);
         assert_eq!(found(&[page(6, 0, 0, 1), page(4, 0, 0, 1)]), 0);
         assert_eq!(found(&[page(10, 2, 2, 2)]), 0, "two were found after their answers were lost");
+        let changes = "kingpost_changes_total{outcome=\"withdrawn\"} 3\nkingpost_changes_total{outcome=\"reported\"} 2\n";
+        assert_eq!(found(&[page(13, 0, 0, 2) + changes]), 0, "three were cancelled");
+        assert_eq!(found(&[page(10, 0, 0, 2) + changes]), 1);
         assert_eq!(found(&[page(10, 2, 0, 2)]), 1);
         assert_eq!(found(&[page(11, 0, 0, 2)]), 1);
         assert_eq!(found(&[page(9, 0, 0, 3)]), 2);

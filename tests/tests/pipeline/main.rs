@@ -67,7 +67,7 @@ async fn stop(worker: Worker) -> Result<String> {
 
 #[tokio::test]
 async fn every_order_is_in_kingdee_once_or_an_explained_dead_letter() -> Result<()> {
-    let sandbox = sandbox(150, 12, &[]).await?;
+    let sandbox = sandbox(150, 12, &["--unfinished", "40"]).await?;
     let pipeline = pipeline("pipe-plain", &sandbox).await?;
     let workers = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
     let account = sound(&pipeline, &sandbox, 150, 12).await?;
@@ -77,7 +77,12 @@ async fn every_order_is_in_kingdee_once_or_an_explained_dead_letter() -> Result<
     let [extractor, transformer, loader] = workers;
     let text = pipeline.metrics(&loader).await?;
     let done = metric(&text, "kingpost_verdicts_total", &["verdict=\"done\""]);
-    assert!((done - 138.0).abs() < 0.5, "the loader counted {done} documents");
+    let withdrawn = metric(&text, "kingpost_changes_total", &["outcome=\"withdrawn\""]);
+    let orders = sandbox.orders().await?;
+    let is_cancelled = |order: &&Value| order.get("status").and_then(Value::as_str) == Some("10");
+    let cancelled = orders.as_array().context("no list of orders")?.iter().filter(is_cancelled).count();
+    assert!(cancelled > 0 && (withdrawn - cancelled as f64).abs() < 0.5, "{withdrawn} of {cancelled}");
+    assert!((done - withdrawn - 138.0).abs() < 0.5, "the loader counted {done} documents");
     for worker in [extractor, transformer, loader] {
         let output = stop(worker).await?;
         for secret in ["marker", sandbox.setting("KINGDEE_APP_SECRET")?, sandbox.setting("WDT_APP_SECRET")?] {

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use kingpost_kingdee::{
-    Catalogue, Class, Entity, SaveAnswer,
+    Catalogue, Class, Entity, FieldError, SaveAnswer,
     classify::{DocumentOutcome, Doubt, Sent, errors_per_document, per_document_with},
 };
 use kingpost_model::{Failure, FailureKind, Load, Loaded};
 
 use super::{
     failures::{refused, refused_whole},
-    life::{Action, Event, Finish, Life, Open, SaveSaid, Seen, State, StepSaid, Why},
+    life::{Action, Event, Life, Open, Rules, SaveSaid, Seen, State, StepSaid, Terms, Why},
 };
 use crate::TIMED_OUT;
 
@@ -40,6 +40,7 @@ pub struct Batch<'a> {
     /// What the last save made that is none of those sent.
     strangers: Vec<Entity>,
     saving: Parts,
+    updating: Parts,
     stepping: Parts,
 }
 
@@ -51,7 +52,7 @@ struct Document<'a> {
     part: usize,
 }
 
-/// The parts of calls that were left open. They end with the first sign that Kingdee doesn't work, or when they take
+/// The parts of calls that were left open, and updates, which are made one by one. They end with the first sign that Kingdee doesn't work, or when they take
 /// too long.
 #[derive(Debug, Default)]
 struct Parts {
@@ -83,11 +84,11 @@ impl Parts {
 }
 
 impl<'a> Batch<'a> {
-    /// Documents to be taken so far.
-    pub fn new(loads: &'a [Load], finish: Finish) -> Self {
+    /// Documents to be loaded by the rules of their scheme.
+    pub fn new(loads: &'a [Load], rules: Rules) -> Self {
         let document = |load: &'a Load| Document {
             number: &load.number,
-            life: Life::new(load.standing, finish),
+            life: Life::new(Terms::of(load, rules)),
             part: 0,
         };
         Batch {
@@ -96,12 +97,14 @@ impl<'a> Batch<'a> {
             open: None,
             strangers: Vec::new(),
             saving: Parts::default(),
+            updating: Parts::default(),
             stepping: Parts::default(),
         }
     }
 
     /// The call that is due after so much time, if any. Everything is looked up before anything is saved, everything
-    /// saved before anything is submitted, everything submitted before anything is audited.
+    /// saved before anything is submitted, everything submitted before anything is audited. What is outdated is updated
+    /// first, each document by a call of its own, and looked up again.
     pub fn next(&mut self, elapsed: Duration) -> Option<Call> {
         self.halve();
         loop {
@@ -111,10 +114,14 @@ impl<'a> Batch<'a> {
             let is_due = |d: &Document<'_>| {
                 d.life.next() == Some(action) && (action == Action::LookUp || d.part == part)
             };
-            let members: Vec<usize> =
+            let mut members: Vec<usize> =
                 self.documents.iter().enumerate().filter(|(_, d)| is_due(d)).map(|(at, _)| at).collect();
+            if action == Action::Update {
+                members.truncate(1);
+            }
             let ended = match action {
                 Action::LookUp => None,
+                Action::Update => self.updating.ended(elapsed),
                 _ if part == 0 => None,
                 Action::Save => self.saving.ended(elapsed),
                 Action::Submit | Action::Audit => self.stepping.ended(elapsed),
@@ -137,7 +144,7 @@ impl<'a> Batch<'a> {
 
     /// The id of a document that is there, or nothing.
     pub fn id(&self, at: usize) -> &str {
-        self.documents.get(at).and_then(|document| document.life.there()).map_or("", |there| &there.id)
+        self.documents.get(at).map_or("", |document| document.life.id())
     }
 
     /// Where a document stands.
@@ -191,6 +198,34 @@ impl<'a> Batch<'a> {
             self.happens(call.action, *at, Event::SaveAnswered(said));
         }
         self.leave_open(call);
+    }
+
+    /// An update was answered. A refusal for the status of the document, or for a number that is taken, is looked into: it
+    /// may have been submitted since it was looked up.
+    pub fn updated(&mut self, call: &Call, catalogue: &Catalogue, answer: &SaveAnswer) {
+        for at in &call.members {
+            let outcome = per_document_with(catalogue, &[self.number(*at)], answer).into_iter().next();
+            let open = |doubt, errors: &[FieldError], instead| {
+                let words = errors.first().map(|error| error.message.clone()).unwrap_or_default();
+                SaveSaid::Open(Open { doubt, words, alone: true, instead })
+            };
+            let said = match outcome {
+                Some(DocumentOutcome::Saved { id }) => SaveSaid::Yes(id),
+                Some(DocumentOutcome::Failed { ruling, errors }) => {
+                    let refusal = refused(&ruling, &errors, answer.msg_code);
+                    match ruling.class {
+                        Class::State => open(Doubt::Unclear, &errors, Some(refusal)),
+                        _ => SaveSaid::No(refusal),
+                    }
+                }
+                Some(DocumentOutcome::Verify { why: Doubt::NotMentioned, errors }) => {
+                    open(Doubt::NotMentioned, &errors, nothing_goes(catalogue, answer))
+                }
+                Some(DocumentOutcome::Verify { why, errors }) => open(why, &errors, None),
+                None => open(Doubt::NotMentioned, &[], None),
+            };
+            self.happens(call.action, *at, Event::SaveAnswered(said));
+        }
     }
 
     /// A step was answered.
@@ -251,9 +286,13 @@ impl<'a> Batch<'a> {
     fn happens(&mut self, action: Action, at: usize, event: Event) {
         let Some(document) = self.documents.get_mut(at) else { return };
         document.life.on(event);
-        let parts = if action == Action::Save { &mut self.saving } else { &mut self.stepping };
+        let parts = match action {
+            Action::Save => &mut self.saving,
+            Action::Update => &mut self.updating,
+            Action::LookUp | Action::Submit | Action::Audit => &mut self.stepping,
+        };
         match document.life.state() {
-            State::Failed(failure) if document.part != 0 => parts.learn(failure),
+            State::Failed(failure) if document.part != 0 || action == Action::Update => parts.learn(failure),
             // What moved on goes on together with all others.
             State::Saved(_) | State::Submitted(_) | State::Audited(_)
                 if document.life.next() != Some(action) =>

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use bytes::Bytes;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -67,6 +68,28 @@ pub(super) fn check(model: &[u8], number: &str) -> Result<(), String> {
     }
 }
 
+/// A model that changes the existing document of an id, `FID` first. It has to be the document of that number: see [`check`].
+///
+/// # Errors
+/// It is no JSON object.
+pub(super) fn with_id(model: &[u8], id: &str) -> Result<Bytes, String> {
+    let no_object = |error: serde_json::Error| format!("the model is no JSON object: {error}");
+    let Members(members) = serde_json::from_slice(model).map_err(no_object)?;
+    let id = match id.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => id.to_owned(),
+        false => serde_json::to_string(id).map_err(no_object)?,
+    };
+    let mut text = format!("{{\"FID\":{id}");
+    for (key, value) in members.iter().filter(|(key, _)| !key.eq_ignore_ascii_case("FID")) {
+        text.push(',');
+        text.push_str(&serde_json::to_string(key).map_err(no_object)?);
+        text.push(':');
+        text.push_str(value.get());
+    }
+    text.push('}');
+    Ok(text.into())
+}
+
 /// The text of a string, or the JSON of anything else.
 fn scalar(value: &RawValue) -> Cow<'_, str> {
     serde_json::from_str::<String>(value.get()).map_or(Cow::Borrowed(value.get()), Cow::Owned)
@@ -86,6 +109,22 @@ mod tests {
             assert_eq!(check(model.as_bytes(), "RK1"), Ok(()), "{model}");
         }
         assert_eq!(check(br#"{"FBillNo":100}"#, "100"), Ok(()));
+    }
+
+    #[test]
+    fn a_model_that_changes_a_document_names_its_id_once_and_keeps_its_digits() {
+        for (model, changed) in [
+            (r#"{"FBillNo":"RK1"}"#, r#"{"FID":100001,"FBillNo":"RK1"}"#),
+            (
+                r#" { "FID":0, "FBillNo" : "RK\"1", "fid":"0", "FInStockEntry":[{"FID":7,"FRealQty":2.00}] } "#,
+                r#"{"FID":100001,"FBillNo":"RK\"1","FInStockEntry":[{"FID":7,"FRealQty":2.00}]}"#,
+            ),
+            (r#"{"物\n":1e2}"#, r#"{"FID":100001,"物\n":1e2}"#),
+            ("{}", r#"{"FID":100001}"#),
+        ] {
+            assert_eq!(with_id(model.as_bytes(), "100001").unwrap(), changed, "{model}");
+        }
+        assert!(with_id(b"[]", "1").is_err());
     }
 
     #[test]

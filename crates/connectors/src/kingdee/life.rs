@@ -3,10 +3,12 @@
 //! | state | what is known | what is due |
 //! |---|---|---|
 //! | [`NotSent`](State::NotSent) | nobody can be writing it, and it isn't there | save |
+//! | [`Outdated`](State::Outdated) | it is there as a draft (`Z`, `A`, `D`) with another content, which is older than ours, and nobody can be writing it | update |
 //! | [`Unknown`](State::Unknown) | it may have been written, or moved on: an earlier try, another loader, an answer that decides nothing | look up |
 //! | [`Saved`](State::Saved) | it is there, status `Z`, `A` or `D` | submit; nothing where the scheme saves only |
 //! | [`Submitted`](State::Submitted) | it is there, status `B` | audit; nothing where the scheme submits only |
 //! | [`Audited`](State::Audited) | it is there, status `C` | nothing |
+//! | [`Left`](State::Left) | nothing has to be written: what the scheme ignores, or what was cancelled in the source and isn't there | nothing |
 //! | [`Failed`](State::Failed) | why, and whether a write of this try may still take effect | nothing |
 //!
 //! What happens moves it, and nothing else does:
@@ -18,28 +20,50 @@
 //! | `NotSent` | the answer leaves it open: not mentioned, taken, a time-out inside the server | `Unknown` |
 //! | `NotSent` | no answer | `Failed`, unclear, with a write in flight: the next try begins in `Unknown` |
 //! | `Unknown` | found once, with our content | `Saved`, `Submitted` or `Audited`, by its status |
-//! | `Unknown` | found once, cancelled or with another content | `Failed`, conflict |
+//! | `Unknown` | found once, cancelled | `Failed`, conflict |
+//! | `Unknown` | found once, with another content, as a draft that we may update: see below | `Outdated` |
+//! | `Unknown` | found once, with another content that the scheme ignores | `Left`, ignored |
+//! | `Unknown` | found once, with another content, otherwise | `Failed`, conflict, code [`CHANGED`](crate::CHANGED) |
 //! | `Unknown` | found more than once | `Failed`, conflict, code [`DUPLICATE`] |
+//! | `Unknown` | cancelled in the source, and found once | `Left` where it is cancelled as well or the scheme ignores it; else `Failed`, conflict, code [`CANCELLED`](crate::CANCELLED) |
+//! | `Unknown` | cancelled in the source, and absent, and no write of it can be running | `Left`, withdrawn |
 //! | `Unknown` | absent, and a write of it may still be running | `Failed`, unclear |
 //! | `Unknown` | absent, and no write of it can be running | `NotSent` |
 //! | `Unknown` | the look-up fails | `Failed`: nothing is posted |
+//! | `Outdated` | the answer to the update names it, or leaves it open, or speaks of its status | `Unknown`: what is there is read again |
+//! | `Outdated` | the answer refuses it | `Failed` |
+//! | `Outdated` | no answer | `Failed`, unclear, with a write in flight |
+//! | `Unknown` after an update | found once, with our content | `Saved`, `Submitted` or `Audited`, by its status |
+//! | `Unknown` after an update | found once, still another content | `Failed`: conflict where somebody has submitted it, unclear with a write in flight else |
 //! | `Saved`, `Submitted` | the answer names it | the next state |
 //! | `Saved`, `Submitted` | the answer leaves it open, or speaks of another status | `Unknown`: the status is read again |
 //! | `Saved`, `Submitted` | the answer refuses it, or there is none | `Failed`: the next try reads the status |
 //! | any | the lease is lost before a write | `Failed`: nothing more is written |
 //!
+//! A draft is updated where the scheme says so, what is at hand was read from the source surely after the draft was last written
+//! ([`Terms::is_newer_than`]), and no write of the number can be running. So neither an older version nor a write that comes late overwrites a
+//! newer one, and nothing overwrites what a person has typed since. Whether the draft is one still is for Kingdee to say, which
+//! takes no save of a submitted or audited document.
+//!
 //! So a document is saved again only after a look-up that didn't find it while no write of it could be running, and never
 //! after it was there or was refused. What a later try begins with is the loader's to say, by the [`Standing`].
 
 use kingpost_kingdee::{DocumentStatus, classify::Doubt};
-use kingpost_model::{Failure, FailureKind, Fault, Loaded, LoadedHow, Standing};
+use kingpost_model::{Failure, FailureKind, Load, Loaded, LoadedHow, Standing};
 
-use crate::DUPLICATE;
+mod words;
+
+pub(super) use words::lease_lost;
+use words::{cancelled_there, changed, gone, in_source_cancelled, out_of_sight, renumbered, several};
 
 /// A document that is refused alone this often for a status that stays as it is stays there.
 const REFUSALS_MAX: u32 = 3;
 /// Steps of one try at most, whatever the answers: more than halving the largest batch takes for both steps.
 const STEPS_MAX: u32 = 24;
+
+/// How much later than the draft was written, by Kingdee's clock, a version must have been read, by ours, to be newer for sure:
+/// as far as the two clocks may be apart.
+const CLOCKS_APART_MS: i64 = 60_000;
 
 /// How far a document is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +76,64 @@ pub enum Finish {
     Audit,
 }
 
-/// What is due for a document.
+/// What becomes of a document that is there with another content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnChange {
+    /// Nothing, and it counts as done.
+    Ignore,
+    /// A conflict.
+    Report,
+    /// A draft is overwritten, anything else is a conflict.
+    UpdateDraft,
+}
+
+/// What a scheme asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// How far documents are taken.
+    pub finish: Finish,
+    /// What becomes of those that differ.
+    pub on_change: OnChange,
+}
+
+/// Everything that is known of a document before its first look-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// What is known of its writes.
+    pub standing: Standing,
+    /// What the scheme asks for.
+    pub rules: Rules,
+    /// When it was read from the source, in milliseconds since the epoch.
+    pub extracted_ms: Option<i64>,
+    /// It was cancelled in the source.
+    pub cancelled: bool,
+}
+
+impl Terms {
+    /// Those of a document that is to be loaded.
+    pub fn of(load: &Load, rules: Rules) -> Self {
+        Terms { standing: load.standing, rules, extracted_ms: load.extracted_ms, cancelled: load.cancelled }
+    }
+
+    /// Whether this version was surely read after what is there was last written. Kingdee shows whole seconds, and may have cut
+    /// a fraction off.
+    pub fn is_newer_than(&self, there: &Seen) -> bool {
+        #[cfg(kingpost_bugs)]
+        if kingpost_settings::bug("updates-with-any-version") {
+            return true;
+        }
+        self.extracted_ms.zip(there.written_s).is_some_and(|(read_ms, written_s)| {
+            let written_ms = written_s.saturating_add(1).saturating_mul(1_000);
+            read_ms >= written_ms.saturating_add(CLOCKS_APART_MS)
+        })
+    }
+}
+
+/// What is due for a document, in the order in which that comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
+    /// Save it over the draft that is there.
+    Update,
     /// Ask Kingdee what it has under the number.
     LookUp,
     /// Save it as a new document.
@@ -72,12 +151,16 @@ pub enum State {
     NotSent,
     /// It may have been written, or moved on.
     Unknown(Why),
+    /// It is there as a draft with this id and an older content.
+    Outdated(String),
     /// It is there, not submitted.
     Saved(There),
     /// It is there, submitted.
     Submitted(There),
     /// It is there, audited.
     Audited(There),
+    /// Nothing has to be written; how that differs from what is at hand.
+    Left(There, Option<String>),
     /// This try of it is over.
     Failed(Failure),
 }
@@ -98,6 +181,8 @@ pub enum Why {
     Standing,
     /// A save was answered, and the answer leaves it open.
     Save(Open),
+    /// An update of the document with this id was answered; what the answer leaves open, if it doesn't name the document.
+    Update(String, Option<Open>),
     /// A step was answered, and the answer leaves it open or speaks of another status.
     Step(Unmoved),
 }
@@ -135,6 +220,8 @@ pub struct Seen {
     pub status: DocumentStatus,
     /// `FCancelStatus` is `B` (作废).
     pub cancelled: bool,
+    /// When it was last written, in seconds since the epoch, where that was asked for and is known.
+    pub written_s: Option<i64>,
     /// How its content differs from ours, in words.
     pub difference: Option<String>,
 }
@@ -192,8 +279,7 @@ pub enum Event {
 /// One try of one document.
 #[derive(Clone, Debug)]
 pub struct Life {
-    standing: Standing,
-    finish: Finish,
+    terms: Terms,
     state: State,
     /// By this try, as far as its answers say.
     saved: bool,
@@ -202,15 +288,15 @@ pub struct Life {
 }
 
 impl Life {
-    /// A document of which so much is known, to be taken so far.
-    pub fn new(standing: Standing, finish: Finish) -> Self {
+    /// A document of which so much is known.
+    pub fn new(terms: Terms) -> Self {
         let state = State::Unknown(Why::Standing);
         #[cfg(kingpost_bugs)]
         let state = match kingpost_settings::bug("no-look-up-after-time-out") {
             true => State::NotSent,
             false => state,
         };
-        Life { standing, finish, state, saved: false, refusals: 0, steps: 0 }
+        Life { terms, state, saved: false, refusals: 0, steps: 0 }
     }
 
     /// Where it stands.
@@ -223,7 +309,17 @@ impl Life {
         match &self.state {
             State::Saved(there) | State::Submitted(there) | State::Audited(there) => Some(there),
             State::Unknown(Why::Step(unmoved)) => Some(&unmoved.there),
-            State::NotSent | State::Unknown(_) | State::Failed(_) => None,
+            State::NotSent | State::Unknown(_) | State::Outdated(_) | State::Left(..) | State::Failed(_) => {
+                None
+            }
+        }
+    }
+
+    /// The id that a write of it has to name, or nothing.
+    pub fn id(&self) -> &str {
+        match &self.state {
+            State::Outdated(id) => id,
+            _ => self.there().map_or("", |there| &there.id),
         }
     }
 
@@ -236,7 +332,8 @@ impl Life {
     pub fn on(&mut self, event: Event) {
         let state = std::mem::replace(&mut self.state, State::NotSent);
         self.state = self.moved(state, event);
-        self.saved |= self.there().is_some_and(|there| there.how == LoadedHow::Posted);
+        let written = |there: &There| matches!(there.how, LoadedHow::Posted | LoadedHow::Updated);
+        self.saved |= self.there().is_some_and(written);
     }
 
     /// What this try came to. A document that something is still due for has no outcome and is looked up next time.
@@ -248,7 +345,10 @@ impl Life {
         match self.state {
             State::Failed(failure) => Err(Failure { saved: self.saved, ..failure }),
             State::Saved(there) | State::Submitted(there) | State::Audited(there) if finished => {
-                Ok(Loaded { number: number.to_owned(), id: there.id, how: there.how })
+                Ok(Loaded { number: number.to_owned(), id: there.id, how: there.how, difference: None })
+            }
+            State::Left(There { id, how }, difference) => {
+                Ok(Loaded { number: number.to_owned(), id, how, difference })
             }
             state => {
                 let text = format!("the try ended in {state:?} with something left to do");
@@ -258,21 +358,22 @@ impl Life {
     }
 
     fn due(&self, state: &State) -> Option<Action> {
-        match (state, self.finish) {
+        match (state, self.terms.rules.finish) {
             (State::NotSent, _) => Some(Action::Save),
+            (State::Outdated(_), _) => Some(Action::Update),
             (State::Unknown(_), _) => Some(Action::LookUp),
             (State::Saved(_), Finish::Submit | Finish::Audit) => Some(Action::Submit),
             (State::Submitted(_), Finish::Audit) => Some(Action::Audit),
             (State::Saved(_), Finish::Save)
             | (State::Submitted(_), Finish::Save | Finish::Submit)
-            | (State::Audited(_) | State::Failed(_), _) => None,
+            | (State::Audited(_) | State::Left(..) | State::Failed(_), _) => None,
         }
     }
 
     fn moved(&mut self, state: State, event: Event) -> State {
         match (state, event) {
             (State::Failed(failure), _) => State::Failed(failure),
-            (State::Unknown(Why::Save(_)), Event::Failed(failure)) => {
+            (State::Unknown(Why::Save(_) | Why::Update(..)), Event::Failed(failure)) => {
                 let text =
                     format!("the outcome of the save is open, and the look-up failed: {}", failure.text);
                 State::Failed(Failure::new(FailureKind::Unclear, text).leaving_a_write_in_flight())
@@ -291,6 +392,11 @@ impl Life {
                 SaveSaid::Yes(id) => State::Saved(There { id, how: LoadedHow::Posted }),
                 SaveSaid::No(failure) => State::Failed(failure),
                 SaveSaid::Open(open) => State::Unknown(Why::Save(open)),
+            },
+            (State::Outdated(id), Event::SaveAnswered(said)) => match said {
+                SaveSaid::Yes(_) => State::Unknown(Why::Update(id, None)),
+                SaveSaid::No(failure) => State::Failed(failure),
+                SaveSaid::Open(open) => State::Unknown(Why::Update(id, Some(open))),
             },
             (State::Saved(there), Event::StepAnswered(said)) => self.stepped(Action::Submit, there, said),
             (State::Submitted(there), Event::StepAnswered(said)) => self.stepped(Action::Audit, there, said),
@@ -327,11 +433,14 @@ impl Life {
 
     fn absent(&self, why: Why, stray: Option<String>) -> State {
         let failure = match why {
-            Why::Standing if self.standing == Standing::Unproven => {
+            Why::Standing if self.terms.standing == Standing::Unproven => {
                 let text = "not found, but a write of it may still be running; it is looked up again";
                 Failure::new(FailureKind::Unclear, text)
             }
+            Why::Standing if self.terms.cancelled => return withdrawn(String::new()),
             Why::Standing => return State::NotSent,
+            Why::Update(_, Some(Open { doubt: Doubt::OtherNumber { number }, .. })) => renumbered(&number),
+            Why::Update(id, _) => gone(&id),
             Why::Step(unmoved) => gone(&unmoved.there.id),
             Why::Save(open) => match (open.doubt, stray) {
                 // Posted again, it would be there twice, each time under a number of Kingdee's own.
@@ -347,7 +456,7 @@ impl Life {
                     None => return State::NotSent,
                 },
                 // The document may be our own, of a write that ended without an answer and shows late.
-                (Doubt::Duplicate, _) if self.standing == Standing::Settled => {
+                (Doubt::Duplicate, _) if self.terms.standing == Standing::Settled => {
                     let text = format!("the number is taken, but a look-up doesn't show it: {}", open.words);
                     Failure::new(FailureKind::Unclear, text).leaving_a_write_in_flight()
                 }
@@ -362,12 +471,11 @@ impl Life {
     }
 
     fn found(&self, why: Why, seen: &Seen) -> State {
+        if self.terms.cancelled {
+            return self.found_though_cancelled(seen);
+        }
         if seen.cancelled {
-            let text = format!(
-                "a cancelled (作废) document with the id {} holds this number; delete it or let it count as done",
-                seen.id
-            );
-            return State::Failed(Failure::new(FailureKind::Conflict, text));
+            return State::Failed(cancelled_there(&seen.id));
         }
         match why {
             // It is known to be ours, whatever somebody has changed in it since.
@@ -379,6 +487,8 @@ impl Life {
                 }
             }
             Why::Step(unmoved) => State::Failed(gone(&unmoved.there.id)),
+            Why::Update(id, _) if id != seen.id => State::Failed(gone(&id)),
+            Why::Update(id, open) => updated(id, open, seen),
             Why::Standing | Why::Save(_) => {
                 #[cfg(kingpost_bugs)]
                 let seen = &match kingpost_settings::bug("any-document-will-do") {
@@ -386,8 +496,7 @@ impl Life {
                     false => seen.clone(),
                 };
                 if let Some(difference) = &seen.difference {
-                    let text = format!("another document (id {}) holds this number: {difference}", seen.id);
-                    return State::Failed(Failure::new(FailureKind::Conflict, text));
+                    return self.differs(&why, seen, difference);
                 }
                 let state = |how| at(&seen.status, There { id: seen.id.clone(), how });
                 // Only a document that this try did not save, or was refused for, was there before it.
@@ -400,6 +509,72 @@ impl Life {
             }
         }
     }
+
+    /// Found with another content.
+    fn differs(&self, why: &Why, seen: &Seen, difference: &str) -> State {
+        // What this try itself has saved isn't what it has sent, and that is nothing to be ignored or repeated.
+        if matches!(why, Why::Save(open) if open.doubt != Doubt::Duplicate) {
+            return State::Failed(changed(seen, difference, ""));
+        }
+        let why_not = match self.terms.rules.on_change {
+            OnChange::Ignore => {
+                let there = There { id: seen.id.clone(), how: LoadedHow::Ignored };
+                return State::Left(there, Some(difference.to_owned()));
+            }
+            OnChange::Report => "",
+            OnChange::UpdateDraft if !is_draft(&seen.status) => "it is no draft any more",
+            OnChange::UpdateDraft if !self.terms.is_newer_than(seen) => {
+                "what is at hand was not surely read from the source after the draft was last written"
+            }
+            OnChange::UpdateDraft if self.terms.standing == Standing::Unproven => {
+                let text = "it is there as a draft with an older content, but a write of it may still be running; it is \
+                            looked up again";
+                return State::Failed(Failure::new(FailureKind::Unclear, text));
+            }
+            OnChange::UpdateDraft => return State::Outdated(seen.id.clone()),
+        };
+        State::Failed(changed(seen, difference, why_not))
+    }
+
+    /// Found although it was cancelled in the source.
+    fn found_though_cancelled(&self, seen: &Seen) -> State {
+        if seen.cancelled {
+            return withdrawn(seen.id.clone());
+        }
+        match self.terms.rules.on_change {
+            OnChange::Ignore => {
+                let words = format!("cancelled in the source, status {} in Kingdee", seen.status);
+                State::Left(There { id: seen.id.clone(), how: LoadedHow::Ignored }, Some(words))
+            }
+            OnChange::Report | OnChange::UpdateDraft => State::Failed(in_source_cancelled(seen)),
+        }
+    }
+}
+
+/// What an update came to, by what is there after it.
+fn updated(id: String, open: Option<Open>, seen: &Seen) -> State {
+    let Some(difference) = &seen.difference else {
+        return at(&seen.status, There { id, how: LoadedHow::Updated });
+    };
+    if !is_draft(&seen.status) {
+        return State::Failed(changed(seen, difference, "it was submitted meanwhile"));
+    }
+    let words = match open {
+        Some(Open { instead: Some(failure), .. }) => return State::Failed(failure),
+        Some(Open { doubt: Doubt::Duplicate, words, .. }) => return State::Failed(out_of_sight(&words)),
+        Some(Open { words, .. }) if !words.is_empty() => words,
+        Some(_) => "the answer to the update leaves it open".to_owned(),
+        None => format!("Kingdee says that the draft (id {id}) was updated, but shows: {difference}"),
+    };
+    State::Failed(Failure::new(FailureKind::Unclear, words).leaving_a_write_in_flight())
+}
+
+fn withdrawn(id: String) -> State {
+    State::Left(There { id, how: LoadedHow::Withdrawn }, None)
+}
+
+fn is_draft(status: &DocumentStatus) -> bool {
+    matches!(status, DocumentStatus::Draft | DocumentStatus::Created | DocumentStatus::Reopened)
 }
 
 fn at(status: &DocumentStatus, there: There) -> State {
@@ -413,154 +588,5 @@ fn at(status: &DocumentStatus, there: There) -> State {
     }
 }
 
-/// What a loader reports whose broker is silent. It is carried out only if the connection turns out to be alive; where it is
-/// lost, its deliveries are lost as well.
-pub(super) fn lease_lost() -> Failure {
-    let text = "this loader has not heard of the broker for too long, or lost its connection, and posts nothing more";
-    Failure::new(FailureKind::Unavailable, text).by(Fault::Broker)
-}
-
-/// More than one document of one number: what must never happen. Nothing is written until a person has decided.
-fn several(documents: &[Seen]) -> Failure {
-    let ids: Vec<&str> = documents.iter().map(|document| document.id.as_str()).collect();
-    let text = format!(
-        "{} documents hold this number (ids {}); delete all but the right one in Kingdee",
-        documents.len(),
-        ids.join(", ")
-    );
-    Failure::new(FailureKind::Conflict, text).with_code(DUPLICATE)
-}
-
-fn gone(id: &str) -> Failure {
-    let text = format!("the document (id {id}) was there and is not found any more");
-    Failure::new(FailureKind::Transient, text)
-}
-
-fn renumbered(number: &str) -> Failure {
-    let text = format!(
-        "Kingdee saved a document of this call under its own number {number}: a code rule (编码规则) overrides \
-         FBillNo; allow manual numbers for this form, see whether {number} is this document, delete it if so, then replay"
-    );
-    Failure::new(FailureKind::Conflict, text)
-}
-
-fn out_of_sight(words: &str) -> Failure {
-    let text = format!(
-        "Kingdee says the number is taken, but the user can't see the document: {words}; look for it in other \
-         organisations and among deleted documents"
-    );
-    Failure::new(FailureKind::Conflict, text).with_code("MsgCode 11")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(status: &str) -> Seen {
-        Seen { id: "1".into(), status: status.into(), cancelled: false, difference: None }
-    }
-
-    fn looked_up(seen: &[Seen]) -> Event {
-        Event::LookedUp { seen: seen.to_vec(), stray: None }
-    }
-
-    fn failed(kind: FailureKind) -> Failure {
-        Failure::new(kind, "x").leaving_a_write_in_flight()
-    }
-
-    fn open(doubt: Doubt, alone: bool) -> Event {
-        Event::SaveAnswered(SaveSaid::Open(Open { doubt, words: String::new(), alone, instead: None }))
-    }
-
-    /// A word for where a document stands after some events.
-    fn after(standing: Standing, events: impl IntoIterator<Item = Event>) -> String {
-        let mut life = Life::new(standing, Finish::Audit);
-        events.into_iter().for_each(|event| life.on(event));
-        match life.state() {
-            State::NotSent => "not sent".to_owned(),
-            State::Unknown(_) => "unknown".to_owned(),
-            State::Saved(there) => format!("saved {}", there.how.as_str()),
-            State::Submitted(there) => format!("submitted {}", there.how.as_str()),
-            State::Audited(there) => format!("audited {}", there.how.as_str()),
-            State::Failed(f) => format!("{}{}", f.kind, if f.in_flight { " in flight" } else { "" }),
-        }
-    }
-
-    /// The same for one that a look-up has not found, so that it is sent.
-    fn after_absent(events: impl IntoIterator<Item = Event>) -> String {
-        after(Standing::Verify, std::iter::once(looked_up(&[])).chain(events))
-    }
-
-    #[test]
-    fn steps_follow_the_status_and_stop_where_the_scheme_says() {
-        for (finish, status, due) in [
-            (Finish::Audit, "A", Some(Action::Submit)),
-            (Finish::Audit, "Z", Some(Action::Submit)),
-            (Finish::Audit, "D", Some(Action::Submit)),
-            (Finish::Audit, "B", Some(Action::Audit)),
-            (Finish::Audit, "C", None),
-            (Finish::Submit, "A", Some(Action::Submit)),
-            (Finish::Submit, "B", None),
-            (Finish::Submit, "C", None),
-            (Finish::Save, "Z", None),
-            (Finish::Save, "B", None),
-        ] {
-            let mut life = Life::new(Standing::Verify, finish);
-            life.on(looked_up(&[seen(status)]));
-            assert_eq!(life.next(), due, "{finish:?} {status}");
-        }
-    }
-
-    #[test]
-    fn only_what_is_absent_and_can_not_be_running_is_sent() {
-        use Standing::{Settled, Unproven, Verify};
-        let absent = || looked_up(&[]);
-        for (standing, then) in [(Verify, "not sent"), (Settled, "not sent"), (Unproven, "unclear")] {
-            assert_eq!(after(standing, []), "unknown");
-            assert_eq!(after(standing, [absent()]), then);
-        }
-        assert_eq!(after_absent([Event::Failed(failed(FailureKind::Unclear))]), "unclear in flight");
-        for (doubt, alone, then) in [
-            (Doubt::NotMentioned, false, "not sent"),
-            (Doubt::NotMentioned, true, "unclear in flight"),
-            (Doubt::Unclear, false, "unclear in flight"),
-            (Doubt::NoId, false, "unclear in flight"),
-            (Doubt::Duplicate, false, "conflict"),
-            (Doubt::OtherNumber { number: "CG1".into() }, false, "conflict"),
-        ] {
-            assert_eq!(after_absent([open(doubt.clone(), alone)]), "unknown");
-            assert_eq!(after_absent([open(doubt.clone(), alone), absent()]), then, "{doubt:?} {alone}");
-            let silence = Event::Failed(failed(FailureKind::Unavailable));
-            assert_eq!(after_absent([open(doubt, alone), silence]), "unclear in flight");
-        }
-    }
-
-    #[test]
-    fn what_is_found_is_ours_only_once_and_with_our_content() {
-        let differing = Seen { difference: Some("2 lines there, 1 here".into()), ..seen("A") };
-        let cancelled = Seen { cancelled: true, ..seen("A") };
-        for (found, then) in [
-            (vec![seen("A")], "saved resumed"),
-            (vec![seen("B")], "submitted resumed"),
-            (vec![seen("C")], "audited already-there"),
-            (vec![differing], "conflict"),
-            (vec![cancelled], "conflict"),
-            (vec![seen("C"), seen("C")], "conflict"),
-        ] {
-            assert_eq!(after(Standing::Unproven, [looked_up(&found)]), then, "{found:?}");
-        }
-        assert_eq!(after_absent([open(Doubt::NotMentioned, false), looked_up(&[seen("A")])]), "saved posted");
-        assert_eq!(after_absent([open(Doubt::Duplicate, false), looked_up(&[seen("A")])]), "saved resumed");
-    }
-
-    #[test]
-    fn nothing_moves_what_has_failed_or_was_not_asked() {
-        let lost = || Event::LeaseLost;
-        assert_eq!(after_absent([lost()]), "unavailable");
-        let saved = || Event::SaveAnswered(SaveSaid::Yes("1".into()));
-        assert_eq!(after_absent([lost(), saved(), looked_up(&[seen("C")])]), "unavailable");
-        assert_eq!(after_absent([saved(), saved()]), "internal in flight", "never saved twice");
-        assert_eq!(after(Standing::Verify, [saved()]), "internal in flight");
-        assert_eq!(after_absent([saved(), Event::Failed(failed(FailureKind::Unclear))]), "transient");
-    }
-}
+mod tests;

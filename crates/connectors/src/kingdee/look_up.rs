@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{civil, tz};
 use kingpost_kingdee::{BillQuery, Cell, DocumentStatus, KingdeeError, filter};
 use kingpost_model::{Failure, FailureKind, Load};
-use rust_decimal::Decimal;
 
 use super::{
     batch::{Batch, Call},
-    failures,
-    forms::{Content, day, decimal},
-    identity,
-    life::Seen,
+    content::Content,
+    failures, identity,
+    life::{OnChange, Seen},
     target::KingdeeTarget,
 };
 
@@ -20,12 +19,18 @@ const ROWS_MAX: u32 = 10_000;
 /// Keys of one query.
 const KEYS_MAX: usize = 50;
 
+/// What is read of every document, before its content.
+const HEADER: [&str; 4] = ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"];
+/// What is read after that where it matters when a document was last written; nothing else has to be there on every form.
+const WRITTEN: [&str; 2] = ["FCreateDate", "FModifyDate"];
+
 /// A document as it stands in Kingdee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Found {
     id: String,
     status: DocumentStatus,
     cancelled: bool,
+    written_s: Option<i64>,
     content: Option<Content>,
 }
 
@@ -69,18 +74,19 @@ impl KingdeeTarget {
     }
 
     fn query(&self, numbers: &[&str]) -> Result<BillQuery, KingdeeError> {
-        let mut fields: Vec<String> =
-            ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"].map(str::to_owned).into();
+        let header = HEADER.into_iter().chain(self.written().iter().copied());
+        let mut fields: Vec<String> = header.map(str::to_owned).collect();
         if let Some(form) = self.form {
-            fields.extend(["FDate".to_owned(), form.quantity.to_owned()]);
-            if !form.partner.is_empty() {
-                fields.push(format!("{}.FNumber", form.partner));
-            }
+            fields.extend(form.fields());
         }
         let filter =
             filter::one_of("FBillNo", numbers).map_err(|e| KingdeeError::Invalid { text: e.to_string() })?;
         let form = self.spec.form.clone();
         Ok(BillQuery { form, fields, filter, order: "FID ASC".to_owned(), start_row: 0, limit: ROWS_MAX })
+    }
+
+    fn written(&self) -> &'static [&'static str] {
+        if self.spec.rules.on_change == OnChange::UpdateDraft { &WRITTEN } else { &[] }
     }
 
     /// Gathers the rows of each document; without an entry field there is one row per document.
@@ -89,7 +95,9 @@ impl KingdeeTarget {
         rows: Vec<Vec<Cell>>,
         found: &mut BTreeMap<String, Vec<Found>>,
     ) -> Result<(), KingdeeError> {
+        let written = self.written().len();
         for row in rows {
+            let content = row.get(HEADER.len() + written..).unwrap_or_default();
             let text = |at: usize| row.get(at).and_then(Cell::text).unwrap_or_default().into_owned();
             let (id, number) = (text(0), text(1));
             if id.is_empty() || number.is_empty() {
@@ -99,25 +107,30 @@ impl KingdeeTarget {
             let documents = found.entry(number).or_default();
             let known = documents.iter().position(|document| document.id == id);
             let index = known.unwrap_or_else(|| {
-                let content = self.form.map(|form| Content {
-                    partner: (!form.partner.is_empty()).then(|| text(6)).filter(|p| !p.is_empty()),
-                    date: day(&text(4)),
-                    lines: 0,
-                    quantity: Decimal::ZERO,
-                });
                 let status = DocumentStatus::from(text(2).as_str());
-                documents.push(Found { id, status, cancelled: text(3) == "B", content });
+                let times = (HEADER.len()..HEADER.len() + written).filter_map(|at| moment(&text(at)));
+                documents.push(Found {
+                    id,
+                    status,
+                    cancelled: text(3) == "B",
+                    written_s: times.max(),
+                    content: self.form.map(|form| Content::of_header(form, content)),
+                });
                 documents.len() - 1
             });
-            if let Some(content) = documents.get_mut(index).and_then(|d| d.content.as_mut()) {
-                let quantity = text(5);
-                content.lines += usize::from(!quantity.is_empty());
-                let sum = decimal(&quantity).and_then(|q| content.quantity.checked_add(q));
-                content.quantity = sum.unwrap_or(content.quantity);
+            let found = documents.get_mut(index).and_then(|document| document.content.as_mut());
+            if let Some((found, form)) = found.zip(self.form) {
+                found.add(form, content);
             }
         }
         Ok(())
     }
+}
+
+/// A time as Kingdee shows it, which is Beijing's, in seconds since the epoch.
+fn moment(text: &str) -> Option<i64> {
+    let civil: civil::DateTime = text.trim().replace(' ', "T").parse().ok()?;
+    Some(tz::offset(8).to_timestamp(civil).ok()?.as_second())
 }
 
 /// What is wrong with a document that can't be looked up safely, or isn't what it is looked up as.
@@ -132,6 +145,21 @@ pub(super) fn unfit(load: &Load) -> Option<Failure> {
 impl Found {
     fn beside(self, ours: Option<&Content>) -> Seen {
         let difference = ours.zip(self.content.as_ref()).and_then(|(ours, there)| ours.difference(there));
-        Seen { id: self.id, status: self.status, cancelled: self.cancelled, difference }
+        let Found { id, status, cancelled, written_s, .. } = self;
+        Seen { id, status, cancelled, written_s, difference }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_kingdee_is_of_beijing() {
+        for text in ["2026-04-22T00:00:01", "2026-04-22 00:00:01", "2026-04-22T00:00:01.987"] {
+            assert_eq!(moment(text), Some(1_776_787_201), "{text}");
+        }
+        assert_eq!(moment("2026-04-22"), Some(1_776_787_200));
+        assert_eq!((moment(""), moment("yesterday")), (None, None));
     }
 }

@@ -1,6 +1,7 @@
 //! 金蝶云星空 as a target.
 
 pub mod batch;
+mod content;
 mod failures;
 mod forms;
 mod identity;
@@ -9,7 +10,8 @@ mod look_up;
 mod target;
 mod texts;
 
-pub use forms::{Content, Form};
-pub use life::Finish;
+pub use content::{Amount, Content, Share};
+pub use forms::Form;
+pub use life::{Finish, OnChange, Rules};
 pub use target::{KingdeeTarget, TargetSpec};
 pub use texts::catalogue;

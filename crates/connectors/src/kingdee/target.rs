@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use kingpost_kingdee::{Catalogue, KingdeeClient, KingdeeError, Ready, SaveOption, UnknownCause};
-use kingpost_model::{BoxFuture, Failure, Lease, Load, Loaded, Target};
+use kingpost_model::{BoxFuture, Failure, FailureKind, Lease, Load, Loaded, Target};
+use serde_json::value::RawValue;
 
 use super::{
     batch::{Batch, Call},
     failures,
-    forms::{self, Form},
-    life::{Action, Finish},
+    forms::Form,
+    identity,
+    life::{Action, Rules},
     look_up::unfit,
 };
 use crate::Calls;
@@ -20,8 +22,8 @@ use crate::Calls;
 pub struct TargetSpec {
     /// Form id, as `STK_InStock`.
     pub form: String,
-    /// How far a document is taken.
-    pub finish: Finish,
+    /// How far a document is taken, and what becomes of one that is there with another content.
+    pub rules: Rules,
     /// Save options, siblings of `Model`, in wire order.
     pub options: Vec<SaveOption>,
     /// What its refusals mean.
@@ -33,6 +35,8 @@ pub struct KingdeeTarget {
     pub(super) client: KingdeeClient,
     pub(super) spec: TargetSpec,
     pub(super) form: Option<&'static Form>,
+    /// Those of an update.
+    overwriting: Vec<SaveOption>,
     calls: Arc<dyn Calls>,
 }
 
@@ -45,8 +49,9 @@ enum Unready {
 impl KingdeeTarget {
     /// A target of a client.
     pub fn new(client: KingdeeClient, spec: TargetSpec, calls: Arc<dyn Calls>) -> Self {
-        let form = forms::find(&spec.form);
-        KingdeeTarget { client, spec, form, calls }
+        let form = Form::find(&spec.form);
+        let overwriting = overwriting(&spec.options);
+        KingdeeTarget { client, spec, form, overwriting, calls }
     }
 
     /// Runs a call and reports how long it took and how it ended.
@@ -91,21 +96,50 @@ impl KingdeeTarget {
         let models = || -> Vec<Bytes> {
             call.members.iter().filter_map(|at| loads.get(*at)).map(|load| load.model.clone()).collect()
         };
+        let changed = match call.action {
+            Action::Update => {
+                let each = call.members.iter().zip(models());
+                each.map(|(at, model)| identity::with_id(&model, batch.id(*at))).collect()
+            }
+            _ => Ok(Vec::new()),
+        };
+        let changed: Vec<Bytes> = match changed {
+            Ok(changed) => changed,
+            Err(text) => return batch.failed(call, &Failure::new(FailureKind::Internal, text)),
+        };
         let ids: Vec<String> = call.members.iter().map(|at| batch.id(*at).to_owned()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let answer = match call.action {
             Action::Submit => self.timed("submit", ready.submit(form, &ids)).await,
             Action::Audit => self.timed("audit", ready.audit(form, &ids)).await,
+            Action::Update => self.timed("update", ready.batch_save(form, &self.overwriting, &changed)).await,
             Action::Save | Action::LookUp => {
                 self.timed("save", ready.batch_save(form, &self.spec.options, &models())).await
             }
         };
         match (answer, call.action) {
             (Ok(answer), Action::Submit | Action::Audit) => batch.stepped(call, texts, &answer),
+            (Ok(answer), Action::Update) => batch.updated(call, texts, &answer),
             (Ok(answer), Action::Save | Action::LookUp) => batch.saved(call, texts, &answer),
             (Err(error), _) => batch.failed(call, &failures::writing(texts, &error)),
         }
     }
+}
+
+/// The options of a save that replaces a document. Our lines carry no entry ids, so that all are new to Kingdee: with
+/// `IsDeleteEntry` off it would keep the old ones beside them. And fields named in `NeedUpDateFields` would be the only ones to
+/// change.
+fn overwriting(options: &[SaveOption]) -> Vec<SaveOption> {
+    let set = |(name, value): &SaveOption| {
+        let json = match name.to_ascii_lowercase().as_str() {
+            "isdeleteentry" => "true",
+            "needupdatefields" => "[]",
+            _ => return (name.clone(), value.clone()),
+        };
+        let value = RawValue::from_string(json.to_owned()).unwrap_or_else(|_| value.clone());
+        (name.clone(), value)
+    };
+    options.iter().map(set).collect()
 }
 
 fn outcome(error: &KingdeeError) -> &'static str {
@@ -128,7 +162,7 @@ impl Target for KingdeeTarget {
     ) -> BoxFuture<'a, Vec<Result<Loaded, Failure>>> {
         Box::pin(async move {
             let begun = Instant::now();
-            let mut batch = Batch::new(documents, self.spec.finish);
+            let mut batch = Batch::new(documents, self.spec.rules);
             for (at, load) in documents.iter().enumerate() {
                 if let Some(failure) = unfit(load) {
                     batch.refuse(at, failure);
@@ -137,12 +171,28 @@ impl Target for KingdeeTarget {
             while let Some(call) = batch.next(begun.elapsed()) {
                 match call.action {
                     Action::LookUp => self.find(&call, documents, &mut batch).await,
-                    Action::Save | Action::Submit | Action::Audit => {
+                    Action::Update | Action::Save | Action::Submit | Action::Audit => {
                         self.write(&call, documents, lease, &mut batch).await;
                     }
                 }
             }
             batch.outcomes()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kingpost_kingdee::safe_save_options;
+
+    use super::*;
+
+    #[test]
+    fn an_update_replaces_every_line_and_every_field() {
+        let options = overwriting(&safe_save_options());
+        let value = |name: &str| options.iter().find(|(known, _)| known == name).unwrap().1.get();
+        assert_eq!((value("IsDeleteEntry"), value("NeedUpDateFields")), ("true", "[]"));
+        assert_eq!(options.len(), safe_save_options().len());
+        assert_eq!(value("ValidateFlag"), "true");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::{Router, body::Bytes, extract::State, http::Response, http::Uri};
 use kingpost_connectors::{
     NoCalls,
-    kingdee::{Finish, KingdeeTarget, TargetSpec},
+    kingdee::{Finish, KingdeeTarget, OnChange, Rules, TargetSpec},
 };
 use kingpost_kingdee::{Auth, Catalogue, KingdeeClient, KingdeeConfig, safe_save_options};
 use kingpost_model::{Failure, Lease, Load, Loaded, Standing, Target as _};
@@ -74,6 +74,8 @@ pub(crate) struct Fake {
     lost: Arc<AtomicBool>,
     /// What refusals mean to the target.
     pub(crate) texts: Catalogue,
+    /// What becomes of a document that differs.
+    pub(crate) on_change: OnChange,
 }
 
 impl Fake {
@@ -98,7 +100,7 @@ impl Fake {
         let url = format!("http://{}/k3cloud/", listener.local_addr().unwrap());
         let app = Router::new().fallback(serve).with_state(Arc::clone(&behind));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Fake { url, behind, lost, texts: Catalogue::builtin().clone() }
+        Fake { url, behind, lost, texts: Catalogue::builtin().clone(), on_change: OnChange::Report }
     }
 
     /// An address where nobody listens.
@@ -106,7 +108,8 @@ impl Fake {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}/k3cloud/", listener.local_addr().unwrap());
         let behind = Arc::new(Behind { books: Mutex::default(), hook: Box::new(|_, _| None) });
-        Fake { url, behind, lost: Arc::default(), texts: Catalogue::builtin().clone() }
+        let (texts, on_change) = (Catalogue::builtin().clone(), OnChange::Report);
+        Fake { url, behind, lost: Arc::default(), texts, on_change }
     }
 
     /// Fills the books before the first call.
@@ -152,7 +155,7 @@ impl Fake {
             ca_file: None,
         };
         let (form, options, texts) = ("STK_InStock".into(), safe_save_options(), self.texts.clone());
-        let spec = TargetSpec { form, finish, options, texts };
+        let spec = TargetSpec { form, rules: Rules { finish, on_change: self.on_change }, options, texts };
         let target = KingdeeTarget::new(KingdeeClient::new(config).unwrap(), spec, Arc::new(NoCalls));
         let lease = Lease::new(Arc::clone(&self.lost), Duration::from_secs(999));
         let outcomes = target.load(loads, &lease).await;
@@ -166,7 +169,8 @@ pub(crate) fn load(number: &str, standing: Standing) -> Load {
     let model = format!(
         r#"{{"FBillNo":"{number}","FDate":"2026-08-01","FSupplierId":{{"FNumber":"G1"}},"FInStockEntry":[{{"FRealQty":2.00}}]}}"#
     );
-    Load { number: number.to_owned(), model: model.into(), standing }
+    let (number, model) = (number.to_owned(), model.into());
+    Load { number, model, standing, extracted_ms: None, cancelled: false }
 }
 
 pub(crate) fn fresh(number: &str) -> Load {
@@ -280,12 +284,20 @@ impl Books {
     }
 
     fn query(&self, numbers: &[String], body: &Value) -> Reply {
-        let fields = "FID,FBillNo,FDocumentStatus,FCancelStatus,FDate,FRealQty,FSupplierId.FNumber";
+        let fields = "FID,FBillNo,FDocumentStatus,FCancelStatus,FDate,FRealQty,FSupplierId.FNumber,FMaterialId.FNumber,\
+             FStockId.FNumber,FTaxPrice,FPrice";
         assert_eq!(body["data"]["FieldKeys"], fields);
         let found = self.documents.iter().filter(|d| numbers.contains(&d.number));
         let rows = found.map(|d| {
             let cancelled = if d.cancelled { "B" } else { "A" };
-            json!([d.id, d.number, d.status, cancelled, "2026-08-01T00:00:00", d.quantity, "G1"])
+            let header = [json!(d.id), json!(d.number), json!(d.status), json!(cancelled)];
+            let content = [json!("2026-08-01T00:00:00"), json!(d.quantity), json!("G1")];
+            Value::from_iter(header.into_iter().chain(content).chain([
+                json!("M1"),
+                json!("CK1"),
+                Value::Null,
+                Value::Null,
+            ]))
         });
         (200, Value::from(rows.collect::<Vec<_>>()).to_string())
     }

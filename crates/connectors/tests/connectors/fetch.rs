@@ -4,8 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Bytes, extract::State};
 use jiff::Timestamp;
-use kingpost_connectors::{NoCalls, wdt::WdtSource};
-use kingpost_model::{FailureKind, Fetched, Source as _};
+use kingpost_connectors::{
+    NoCalls,
+    wdt::{WdtSource, WdtSpec},
+};
+use kingpost_model::{FailureKind, Fetched, Source as _, Window};
 use kingpost_wdt::{Client, Transport, WdtConfig, flexible_time};
 use serde_json::{Value, json};
 
@@ -61,7 +64,10 @@ async fn source(shelf: &Shelf, method: &str, params: &[(&str, &str)]) -> WdtSour
         ca_file: None,
     };
     let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    WdtSource::new(Client::new(config).unwrap(), method, params, "order_no", 50, Arc::new(NoCalls))
+    let key = "order_no".to_owned();
+    let spec =
+        WdtSpec { method: method.to_owned(), params, key, page_size: 50, cancelled: vec!["10".to_owned()] };
+    WdtSource::new(Client::new(config).unwrap(), spec, Arc::new(NoCalls))
 }
 
 fn now_s() -> i64 {
@@ -101,6 +107,29 @@ async fn a_document_of_another_status_is_told_from_an_absent_one() {
     assert_eq!(source.fetch("RK2", since).await, Ok(Fetched::Absent));
     // A clock that runs ahead: the search begins in the future, and asks all the same.
     assert_eq!(source.fetch("RK2", now_s() + DAY).await, Ok(Fetched::Absent));
+}
+
+#[tokio::test]
+async fn a_document_of_a_cancelled_status_is_known_as_cancelled() {
+    let shelf = Shelf::default();
+    let changed = now_s() - DAY;
+    let mut bare = order("RK3", "80", changed);
+    bare.as_object_mut().unwrap().remove("status");
+    let as_number = json!({"order_no": "RK4", "status": 10, "modified": (changed * 1_000).to_string()});
+    shelf.orders.lock().unwrap().extend([
+        order("RK1", "10", changed),
+        order("RK2", "80", changed),
+        bare,
+        as_number,
+    ]);
+    let source = source(&shelf, PURCHASE, &[]).await;
+    let window = Window { from_s: changed - 10, to_s: changed + 10, fresh_from_s: 0 };
+    let page = source.page(window, 0).await.unwrap();
+    let cancelled: Vec<_> = page.documents.iter().map(|d| (d.number.as_deref(), d.cancelled)).collect();
+    assert_eq!(
+        cancelled,
+        [(Some("RK1"), true), (Some("RK2"), false), (Some("RK3"), false), (Some("RK4"), true)]
+    );
 }
 
 #[tokio::test]

@@ -36,7 +36,22 @@ pub(crate) struct Document {
     pub(crate) id: String,
     pub(crate) number: String,
     pub(crate) status: &'static str,
+    /// Which version of the source document it holds; what a person typed is none of them.
+    pub(crate) version: u32,
+    pub(crate) written_ms: u64,
 }
+
+/// A document as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) number: String,
+    pub(crate) version: u32,
+    /// The document that it is to overwrite.
+    pub(crate) id: Option<String>,
+}
+
+/// The version of what a person typed.
+pub(crate) const TYPED: u32 = 1_000;
 
 /// What Kingdee is like throughout a run.
 #[derive(Clone, Debug, Default)]
@@ -59,13 +74,16 @@ pub(crate) struct Ledger {
     pub(crate) now_ms: u64,
     pub(crate) documents: Vec<Document>,
     /// Saves that are still running on the server: when they commit, and what.
-    pub(crate) running: Vec<(u64, String)>,
+    pub(crate) running: Vec<(u64, Sent)>,
     /// Numbers of which an answer has said, without a doubt, that they are refused for their data.
     pub(crate) told: BTreeSet<String>,
 }
 
 /// What a write came to: an answer, or why there is none.
 pub(crate) type Answer = Result<SaveAnswer, Failure>;
+
+/// Statuses of documents that are drafts still.
+pub(crate) const DRAFTS: [&str; 3] = ["Z", "A", "D"];
 
 const LOCKED: &str = "使用业务单据：“采购订单”冲突，请稍候再使用";
 pub(crate) const INVALID: &str = "第2行分录，批号不能为空";
@@ -94,7 +112,7 @@ impl Ledger {
         let (now, running) = (self.now_ms, std::mem::take(&mut self.running));
         let (due, later): (Vec<_>, Vec<_>) = running.into_iter().partition(|(at, _)| *at <= now);
         self.running = later;
-        due.into_iter().for_each(|(_, number)| drop(self.commit(&number)));
+        due.into_iter().for_each(|(_, sent)| drop(self.commit(&sent)));
     }
 
     pub(crate) fn of(&self, number: &str) -> Vec<&Document> {
@@ -105,24 +123,54 @@ impl Ledger {
         self.documents.iter_mut().find(|document| document.id == id)
     }
 
-    /// What a look-up of a number shows.
-    pub(crate) fn seen(&self, number: &str) -> Vec<Seen> {
+    /// What a look-up of a number shows to whoever has this version of it.
+    pub(crate) fn seen(&self, number: &str, version: u32) -> Vec<Seen> {
         let seen = |document: &&Document| Seen {
             id: document.id.clone(),
             status: DocumentStatus::from(document.status),
             cancelled: false,
-            difference: None,
+            written_s: i64::try_from(document.written_ms / 1_000).ok(),
+            difference: (document.version != version).then(|| format!("version {} there", document.version)),
         };
         self.of(number).iter().map(seen).collect()
     }
 
-    pub(crate) fn commit(&mut self, number: &str) -> Option<String> {
-        if self.nature.unique && !self.of(number).is_empty() {
-            return None;
+    /// Makes a document durable, or says why not: its number is taken, or it is no draft.
+    pub(crate) fn commit(&mut self, sent: &Sent) -> Result<String, &'static str> {
+        let written_ms = self.now_ms;
+        if let Some(id) = &sent.id {
+            let document = self.find(id).ok_or("数据不存在")?;
+            if !DRAFTS.contains(&document.status) {
+                return Err("单据当前状态不允许修改");
+            }
+            (document.version, document.written_ms) = (sent.version, written_ms);
+            return Ok(id.clone());
+        }
+        if self.nature.unique && !self.of(&sent.number).is_empty() {
+            return Err("违反字段唯一性要求：编码唯一。在当前系统中已经被使用。");
         }
         let id = (100_001 + self.documents.len()).to_string();
-        self.documents.push(Document { id: id.clone(), number: number.to_owned(), status: "A" });
-        Some(id)
+        let (number, version) = (sent.number.clone(), sent.version);
+        self.documents.push(Document { id: id.clone(), number, status: "A", version, written_ms });
+        Ok(id)
+    }
+
+    /// A person edits one of the drafts of which no write is running, or submits it.
+    pub(crate) fn meddle(&mut self, dice: &mut Dice) {
+        let now_ms = self.now_ms;
+        let running: Vec<String> = self.running.iter().map(|(_, sent)| sent.number.clone()).collect();
+        let is_free = |document: &&mut Document| {
+            DRAFTS.contains(&document.status) && !running.contains(&document.number)
+        };
+        let mut drafts: Vec<&mut Document> = self.documents.iter_mut().filter(is_free).collect();
+        let count = u64::try_from(drafts.len()).unwrap_or_default().max(1);
+        let chosen = usize::try_from(dice.roll(count)).unwrap_or_default();
+        let Some(draft) = drafts.get_mut(chosen) else { return };
+        if dice.chance(2) {
+            draft.status = "B";
+        } else {
+            (draft.version, draft.written_ms) = (TYPED, now_ms);
+        }
     }
 
     fn is_bad(&self, number: &str) -> bool {
@@ -130,23 +178,25 @@ impl Ledger {
     }
 
     /// A save without evidence: committed, committed later, or never.
-    fn leave_open(&mut self, number: &str, dice: &mut Dice) {
-        let refused = self.is_bad(number) || (self.nature.unique && !self.of(number).is_empty());
+    fn leave_open(&mut self, sent: &Sent, dice: &mut Dice) {
+        let taken = sent.id.is_none() && self.nature.unique && !self.of(&sent.number).is_empty();
+        let refused = self.is_bad(&sent.number) || taken;
         match dice.roll(3) {
-            1 if !refused => drop(self.commit(number)),
+            1 if !refused => drop(self.commit(sent)),
             2 if !refused => {
                 let late = dice.roll(SETTLE_MS / 1_000) * 1_000;
-                self.running.push((self.now_ms + late, number.to_owned()));
+                self.running.push((self.now_ms + late, sent.clone()));
             }
             _ => {}
         }
     }
 
-    pub(crate) fn save(&mut self, numbers: &[String], dice: &mut Dice) -> Answer {
+    pub(crate) fn save(&mut self, all: &[Sent], dice: &mut Dice) -> Answer {
+        let numbers: Vec<&String> = all.iter().map(|sent| &sent.number).collect();
         let kind = dice.roll(16);
         match kind {
             9 | 10 => {
-                numbers.iter().for_each(|number| self.leave_open(number, dice));
+                all.iter().for_each(|sent| self.leave_open(sent, dice));
                 return silence(dice);
             }
             11 => return Ok(whole(13, LOCKED)),
@@ -156,19 +206,20 @@ impl Ledger {
             _ => {}
         }
         if self.nature.all_or_nothing && numbers.iter().any(|number| self.is_bad(number)) {
-            self.told.extend(numbers.iter().filter(|_| numbers.len() == 1).cloned());
+            self.told.extend(numbers.iter().filter(|_| numbers.len() == 1).map(|number| (*number).clone()));
             return Ok(whole(11, INVALID));
         }
-        Ok(self.answer(numbers, kind, dice))
+        Ok(self.answer(all, kind, dice))
     }
 
     /// Each document by itself; of kinds 4 to 8 the answer says less than it should, or puts rows of lines where the
     /// positions of documents belong.
-    fn answer(&mut self, numbers: &[String], kind: u64, dice: &mut Dice) -> SaveAnswer {
+    fn answer(&mut self, all: &[Sent], kind: u64, dice: &mut Dice) -> SaveAnswer {
         let mut answer = SaveAnswer { msg_code: Some(11), ..SaveAnswer::default() };
-        for (at, number) in numbers.iter().enumerate() {
+        for (at, sent) in all.iter().enumerate() {
+            let number = &sent.number;
             if kind == 5 && dice.chance(2) {
-                self.leave_open(number, dice);
+                self.leave_open(sent, dice);
                 answer.errors.push(error(Some(at), format!("{number}：事务已中止")));
             } else if self.is_bad(number) {
                 let row = usize::try_from(dice.roll(9)).unwrap_or_default();
@@ -181,20 +232,20 @@ impl Ledger {
                         self.told.insert(number.clone());
                     }
                 }
-            } else if let Some(id) = self.commit(number) {
-                let index = i64::try_from(at).ok();
-                match kind {
-                    6 if dice.chance(2) => {}
-                    7 => answer.successes.push(Entity { id: String::new(), number: number.clone(), index }),
-                    8 => answer.successes.push(Entity { number: id.clone(), id, index }),
-                    _ => answer.successes.push(Entity { id, number: number.clone(), index }),
-                }
             } else {
-                let text = format!("违反字段唯一性要求：编码唯一。[{number}]在当前系统中已经被使用。");
-                answer.errors.push(error(Some(at), text));
+                let index = i64::try_from(at).ok();
+                match (self.commit(sent), kind) {
+                    (Err(why), _) => answer.errors.push(error(Some(at), format!("[{number}]{why}"))),
+                    (Ok(_), 6) if dice.chance(2) => {}
+                    (Ok(_), 7) => {
+                        answer.successes.push(Entity { id: String::new(), number: number.clone(), index });
+                    }
+                    (Ok(id), 8) => answer.successes.push(Entity { number: id.clone(), id, index }),
+                    (Ok(id), _) => answer.successes.push(Entity { id, number: number.clone(), index }),
+                }
             }
         }
-        answer.is_success = answer.errors.is_empty() && answer.successes.len() == numbers.len();
+        answer.is_success = answer.errors.is_empty() && answer.successes.len() == all.len();
         answer
     }
 

@@ -7,16 +7,16 @@ use std::{
 };
 
 use kingpost_connectors::kingdee::{
-    Finish,
+    Finish, OnChange, Rules,
     batch::{Batch, Call},
     life::{Action, State},
 };
 use kingpost_kingdee::Catalogue;
-use kingpost_model::{Failure, FailureKind, Load, Loaded, Standing, Tier, Verdict, decide};
+use kingpost_model::{Failure, FailureKind, Load, Loaded, LoadedHow, Standing, Tier, Verdict, decide};
 use proptest::prelude::*;
 
 use crate::fake::load;
-use crate::ledger::{Dice, INVALID, Ledger, Nature, SETTLE_MS};
+use crate::ledger::{DRAFTS, Dice, INVALID, Ledger, Nature, SETTLE_MS, Sent};
 
 /// Batches in one run at most; a run that takes more doesn't end.
 const BATCHES_MAX: u32 = 2_000;
@@ -33,6 +33,10 @@ struct Message {
     redelivered: bool,
     unclear_since_ms: Option<u64>,
     due_ms: u64,
+    /// Which version of the source document it carries, and when that was read.
+    version: u32,
+    read_ms: u64,
+    cancelled: bool,
     end: Option<Result<Loaded, Failure>>,
 }
 
@@ -45,6 +49,9 @@ impl Message {
             redelivered: false,
             unclear_since_ms: None,
             due_ms: 0,
+            version: 1,
+            read_ms: 0,
+            cancelled: false,
             end: None,
         }
     }
@@ -76,7 +83,9 @@ struct Run {
     messages: Vec<Message>,
     /// Some number is asked for more than once.
     copies: bool,
-    finish: Finish,
+    rules: Rules,
+    /// Somebody edits and submits drafts meanwhile.
+    meddled: bool,
     /// Numbers that the loader was told are refused for their data.
     refused: BTreeSet<String>,
     calls: usize,
@@ -84,11 +93,31 @@ struct Run {
 
 impl Run {
     fn new(nature: Nature, finish: Finish, numbers: Vec<String>, script: Vec<u8>) -> Self {
+        let rules = Rules { finish, on_change: OnChange::Report };
         let ledger = Ledger { nature, now_ms: 10 * SETTLE_MS, ..Ledger::default() };
         let copies = numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len();
         let messages = numbers.into_iter().map(Message::new).collect();
         let (owner, dice) = (Owner::default(), Dice::new(script));
-        Run { ledger, dice, owner, messages, copies, finish, refused: BTreeSet::new(), calls: 0 }
+        let (refused, meddled) = (BTreeSet::new(), false);
+        Run { ledger, dice, owner, messages, copies, rules, meddled, refused, calls: 0 }
+    }
+
+    /// Later versions of the documents, each read and delivered so many seconds after the first ones, some of them
+    /// cancelled.
+    fn with_versions(mut self, versions: &[(usize, u16, u16, bool)], on_change: OnChange) -> Self {
+        (self.rules.on_change, self.copies) = (on_change, true);
+        let begun_ms = self.ledger.now_ms;
+        self.messages.iter_mut().for_each(|message| message.read_ms = begun_ms);
+        let documents = self.messages.len();
+        for (later, (n, read_s, late_s, cancelled)) in (2..).zip(versions) {
+            let mut message = Message::new(number(n % documents));
+            message.version = later;
+            message.read_ms = begun_ms + u64::from(*read_s) * 1_000;
+            message.due_ms = message.read_ms + u64::from(*late_s) * 1_000;
+            message.cancelled = *cancelled;
+            self.messages.push(message);
+        }
+        self
     }
 
     /// Works until every message has ended.
@@ -101,6 +130,9 @@ impl Run {
             // knows nothing of the first one's save.
             if !self.copies && self.dice.chance(20) {
                 self.owner = Owner::default();
+            }
+            if self.meddled && self.dice.chance(4) {
+                self.ledger.meddle(&mut self.dice);
             }
             let batch = self.deliver();
             self.process(&batch);
@@ -128,21 +160,25 @@ impl Run {
         let loads: Vec<Load> = members
             .iter()
             .map(|at| &self.messages[*at])
-            .map(|message| load(&message.number, self.owner.standing(message, now_ms)))
+            .map(|message| Load {
+                extracted_ms: i64::try_from(message.read_ms).ok(),
+                cancelled: message.cancelled,
+                ..load(&message.number, self.owner.standing(message, now_ms))
+            })
             .collect();
-        let (mut batch, mut lost, before) = (Batch::new(&loads, self.finish), false, self.calls);
+        let (mut batch, mut lost, before) = (Batch::new(&loads, self.rules), false, self.calls);
         while let Some(call) = batch.next(Duration::from_millis(self.ledger.now_ms - now_ms)) {
             lost |= call.action != Action::LookUp && self.dice.chance(40);
             if lost && self.dice.chance(3) {
                 // The loader ends while its request is on its way.
-                self.make(&call, &mut batch);
+                self.make(&call, members, &mut batch);
                 break;
             }
             if lost && call.action != Action::LookUp {
                 batch.lease_lost(&call);
                 continue;
             }
-            self.make(&call, &mut batch);
+            self.make(&call, members, &mut batch);
             self.calls += 1;
             assert!(self.calls - before <= CALLS_MAX, "a batch never ends");
             let took = self.dice.roll(40) * 1_000;
@@ -167,33 +203,44 @@ impl Run {
         }
     }
 
-    fn make(&mut self, call: &Call, batch: &mut Batch<'_>) {
+    /// The messages that a call is about.
+    fn about(&self, call: &Call, members: &[usize]) -> Vec<&Message> {
+        call.members.iter().map(|at| &self.messages[members[*at]]).collect()
+    }
+
+    fn make(&mut self, call: &Call, members: &[usize], batch: &mut Batch<'_>) {
         let texts = Catalogue::builtin();
-        let numbers: Vec<String> = call.members.iter().map(|at| batch.number(*at).to_owned()).collect();
         let ids: Vec<String> = call.members.iter().map(|at| batch.id(*at).to_owned()).collect();
+        let sent = |(message, id): (&Message, &String)| Sent {
+            number: message.number.clone(),
+            version: message.version,
+            id: (call.action == Action::Update).then(|| id.clone()),
+        };
+        let sent: Vec<Sent> = self.about(call, members).into_iter().zip(&ids).map(sent).collect();
         match call.action {
             Action::LookUp if self.dice.chance(12) => {
                 batch.failed(call, &Failure::new(FailureKind::Unavailable, "503"));
             }
             Action::LookUp => {
-                batch.looked_up(call, numbers.iter().map(|number| self.ledger.seen(number)).collect());
+                let seen = |sent: &Sent| self.ledger.seen(&sent.number, sent.version);
+                batch.looked_up(call, sent.iter().map(seen).collect());
             }
-            Action::Save => {
-                self.may_save(&numbers);
-                match self.ledger.save(&numbers, &mut self.dice) {
-                    Ok(answer) => {
-                        self.refused.append(&mut self.ledger.told);
-                        batch.saved(call, texts, &answer);
-                    }
-                    Err(failure) => batch.failed(call, &failure),
+            Action::Save | Action::Update => {
+                let is_update = call.action == Action::Update;
+                match is_update {
+                    true => self.may_update(&self.about(call, members), &ids),
+                    false => self.may_save(&self.about(call, members)),
                 }
+                match (self.ledger.save(&sent, &mut self.dice), is_update) {
+                    (Ok(answer), true) => batch.updated(call, texts, &answer),
+                    (Ok(answer), false) => batch.saved(call, texts, &answer),
+                    (Err(failure), _) => batch.failed(call, &failure),
+                }
+                self.refused.append(&mut self.ledger.told);
             }
             Action::Submit | Action::Audit => {
-                let (from, to) = if call.action == Action::Submit {
-                    (&["Z", "A", "D"][..], "B")
-                } else {
-                    (&["B"][..], "C")
-                };
+                let (from, to) =
+                    if call.action == Action::Submit { (&DRAFTS[..], "B") } else { (&["B"][..], "C") };
                 match self.ledger.step(&ids, from, to, &mut self.dice) {
                     Ok(answer) => batch.stepped(call, texts, &answer),
                     Err(failure) => batch.failed(call, &failure),
@@ -206,23 +253,58 @@ impl Run {
         }
     }
 
-    /// What must hold whenever a save leaves.
-    fn may_save(&self, numbers: &[String]) {
-        for number in numbers {
-            let running = self.ledger.running.iter().any(|(_, other)| other == number);
-            assert!(!running, "{number} is saved while a save of it is running");
+    /// What must hold whenever a save or an update leaves.
+    fn may_write(&self, message: &Message) {
+        let number = &message.number;
+        assert!(!message.cancelled, "{number} is saved although it was cancelled");
+        let running = self.ledger.running.iter().any(|(_, other)| other.number == *number);
+        assert!(!running, "{number} is saved while a save of it is running");
+    }
+
+    fn may_save(&self, messages: &[&Message]) {
+        for message in messages {
+            self.may_write(message);
+            let number = &message.number;
             let there = !self.ledger.of(number).is_empty();
             assert!(self.ledger.nature.unique || !there, "{number} is saved although it is there");
             assert!(!self.refused.contains(number), "{number} is saved after it was refused");
         }
     }
 
+    fn may_update(&self, messages: &[&Message], ids: &[String]) {
+        assert_eq!((messages.len(), self.rules.on_change), (1, OnChange::UpdateDraft));
+        for (message, id) in messages.iter().zip(ids) {
+            self.may_write(message);
+            let there = self.ledger.documents.iter().find(|document| document.id == *id).unwrap();
+            assert!(there.written_ms < message.read_ms, "{message:?} overwrites what is newer: {there:?}");
+        }
+    }
+
     /// What the loader's stage and the harness make of an outcome.
     fn conclude(&mut self, at: usize, outcome: Result<Loaded, Failure>) {
-        let (now_ms, finish) = (self.ledger.now_ms, self.finish);
+        let (now_ms, finish) = (self.ledger.now_ms, self.rules.finish);
         let message = &mut self.messages[at];
         let mut failure = match outcome {
+            Ok(loaded) if loaded.how == LoadedHow::Withdrawn => {
+                let number = &message.number;
+                assert!(message.cancelled && self.ledger.of(number).is_empty(), "{number} is there");
+                let running = self.ledger.running.iter().any(|(_, other)| other.number == *number);
+                assert!(!running, "{number} may still come to be there");
+                message.end = Some(Ok(loaded));
+                return;
+            }
+            Ok(loaded) if loaded.how == LoadedHow::Ignored => {
+                assert_eq!(self.rules.on_change, OnChange::Ignore);
+                message.end = Some(Ok(loaded));
+                return;
+            }
             Ok(loaded) => {
+                let version = self.ledger.find(&loaded.id).map(|document| document.version);
+                assert!(
+                    self.meddled || version == Some(message.version),
+                    "{message:?} is there as {version:?}"
+                );
+                assert!(!message.cancelled);
                 let status = self.ledger.find(&loaded.id).map(|document| document.status);
                 let enough = match finish {
                     Finish::Save => &["A", "B", "C"][..],
@@ -271,6 +353,7 @@ impl Run {
             let there = self.ledger.of(&message.number).len();
             assert!(there <= 1, "{} is there {there} times", message.number);
             match message.end.as_ref().unwrap() {
+                Ok(loaded) if loaded.how == LoadedHow::Withdrawn => {}
                 Ok(_) => assert_eq!(there, 1),
                 Err(failure) => {
                     assert!(!failure.text.is_empty());
@@ -319,6 +402,28 @@ proptest! {
         // A second message of a number that is there already is told apart by Kingdee alone.
         numbers.extend(copies.into_iter().filter(|_| nature.unique).map(|n| number(n % documents)));
         let mut run = Run::new(nature, finish, numbers, script);
+        run.work_off();
+        run.account();
+    }
+
+    /// Whatever changes, is cancelled, comes late or is edited by a person meanwhile: no update overwrites what was written
+    /// after its version was read, or leaves while another write runs; nothing cancelled is posted; every message ends.
+    #[test]
+    fn a_changed_document_is_written_over_an_older_one_alone(
+        (documents, nature) in (1_usize..4).prop_flat_map(|n| (Just(n), nature(n))),
+        finish in finish(),
+        versions in proptest::collection::vec((0_usize..4, 0_u16..2_000, 0_u16..1_000, proptest::bool::weighted(0.2)), 1..6),
+        on_change in proptest::sample::select(vec![
+            OnChange::UpdateDraft, OnChange::UpdateDraft, OnChange::UpdateDraft, OnChange::Report, OnChange::Ignore,
+        ]),
+        meddled in any::<bool>(),
+        script in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
+        // A second message of a number that is there already is told apart by Kingdee alone.
+        let nature = Nature { unique: true, ..nature };
+        let numbers = (0..documents).map(number).collect();
+        let mut run = Run::new(nature, finish, numbers, script).with_versions(&versions, on_change);
+        run.meddled = meddled;
         run.work_off();
         run.account();
     }
@@ -375,5 +480,46 @@ fn the_runs_meet_every_ending() {
     }
     for ending in ["posted", "resumed", "already-there", "refused", "transient"] {
         assert!(kinds.get(ending).is_some_and(|n| *n > 20), "{kinds:?}");
+    }
+}
+
+#[test]
+fn the_runs_with_changes_meet_every_ending() {
+    let mut kinds: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in 0..600_u32 {
+        let byte = |n: u32| (seed.wrapping_mul(2_654_435_761).wrapping_add(n * 40_503) >> 9) as u8;
+        let script: Vec<u8> = (0..200).map(byte).collect();
+        let versions: Vec<_> = (0..4_u8)
+            .map(|n| (usize::from(n % 3), u16::from(byte(n.into())) * 8, u16::from(n) * 90, n == 3))
+            .collect();
+        let on_change = [OnChange::UpdateDraft, OnChange::UpdateDraft, OnChange::Ignore][seed as usize % 3];
+        let finish = if seed % 2 == 0 { Finish::Save } else { Finish::Audit };
+        let unsavable = (seed % 4 == 0).then(|| number(0)).into_iter().collect();
+        let nature = Nature { unique: true, unsavable, ..Nature::default() };
+        let mut run = Run::new(nature, finish, (0..3).map(number).collect(), script);
+        run = run.with_versions(&versions, on_change);
+        run.meddled = seed % 5 == 0;
+        run.work_off();
+        run.account();
+        for message in &run.messages {
+            let end = match message.end.as_ref().unwrap() {
+                Ok(loaded) => loaded.how.as_str().to_owned(),
+                Err(failure) => {
+                    format!("{} {}", failure.kind, failure.code.as_deref().unwrap_or_default())
+                }
+            };
+            *kinds.entry(end).or_default() += 1;
+        }
+    }
+    for ending in [
+        "posted",
+        "updated",
+        "ignored",
+        "withdrawn",
+        "already-there",
+        "conflict changed",
+        "conflict cancelled",
+    ] {
+        assert!(kinds.get(ending).is_some_and(|n| *n > 10), "{ending}: {kinds:?}");
     }
 }

@@ -278,7 +278,12 @@ pub(crate) const fn hour() -> Window {
 
 pub(crate) fn document(number: &str, modified_s: i64, body: &str) -> Document {
     let body = bytes::Bytes::copy_from_slice(body.as_bytes());
-    Document { number: Some(number.to_owned()), modified_ms: Some(modified_s * 1_000), body }
+    Document {
+        number: Some(number.to_owned()),
+        modified_ms: Some(modified_s * 1_000),
+        cancelled: false,
+        body,
+    }
 }
 
 /// Documents spread evenly over the hour, each in a second of its own for as long as there are enough seconds.

@@ -18,7 +18,7 @@ use std::{
 };
 
 use kingpost_connectors::kingdee::{
-    Finish,
+    Finish, OnChange, Rules,
     batch::{Batch as Documents, Call},
     life::{Action, Seen},
 };
@@ -29,6 +29,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::standing::Moment;
 
+const RULES: Rules = Rules { finish: Finish::Audit, on_change: OnChange::Report };
 const SETTLE_MS: u64 = 240_000;
 /// Documents of one batch, and batches at a time.
 const ROWS: usize = 3;
@@ -131,6 +132,7 @@ impl Kingdee {
             id: format!("{number}#{at}"),
             status: DocumentStatus::from(status),
             cancelled: false,
+            written_s: None,
             difference: None,
         };
         documents.into_iter().enumerate().map(seen).collect()
@@ -150,6 +152,7 @@ impl Kingdee {
                 At(later + self.roll(20) * 1_000).await;
                 documents.looked_up(call, seen);
             }
+            Action::Update => unreachable!("what changed is reported"),
             Action::Save => {
                 let answered = self.0.lock().unwrap().save(&numbers);
                 At(answered.unwrap_or(later)).await;
@@ -206,7 +209,7 @@ impl Target for Kingdee {
     ) -> BoxFuture<'a, Vec<Result<Loaded, Failure>>> {
         Box::pin(async move {
             let begun = now_ms();
-            let mut documents = Documents::new(loads, Finish::Audit);
+            let mut documents = Documents::new(loads, RULES);
             while let Some(call) = documents.next(Duration::from_millis(now_ms() - begun)) {
                 if call.action != Action::LookUp && !lease.is_held() {
                     documents.lease_lost(&call);
@@ -225,6 +228,7 @@ impl LoadObserver for Deaf {
     fn loaded(&self, _: &Loaded) {}
     fn unclear(&self) {}
     fn duplicated(&self) {}
+    fn reported(&self) {}
 }
 
 impl Outbox for Deaf {
@@ -273,6 +277,7 @@ fn stage(kingdee: &Arc<Kingdee>) -> Arc<LoadStage> {
         target: Arc::clone(kingdee) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::by(moment),
+        cancelled: Cancelled::default(),
         settle: Duration::from_millis(SETTLE_MS),
         patience: PATIENCE,
         observer: Arc::new(Deaf),

@@ -25,9 +25,9 @@ impl<F: Fn(&Load, usize) -> Outcome + Send + Sync> Target for Fake<F> {
     }
 }
 
-/// How often it was told of an unclear outcome, and of a duplicate.
+/// How often it was told of an unclear outcome, of a duplicate, and of a document that changed.
 #[derive(Default)]
-struct Told(AtomicUsize, AtomicUsize);
+struct Told(AtomicUsize, AtomicUsize, AtomicUsize);
 
 impl LoadObserver for Told {
     fn loaded(&self, _: &Loaded) {}
@@ -38,6 +38,10 @@ impl LoadObserver for Told {
 
     fn duplicated(&self) {
         self.1.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn reported(&self) {
+        self.2.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -63,7 +67,7 @@ fn batch(items: Vec<Item>) -> Batch {
 }
 
 fn done(load: &Load) -> Outcome {
-    Ok(Loaded { number: load.number.clone(), id: "1".to_owned(), how: LoadedHow::Posted })
+    Ok(Loaded { number: load.number.clone(), id: "1".to_owned(), how: LoadedHow::Posted, difference: None })
 }
 
 /// Documents of one purchase order, one round each; returns the verdicts and what each round was given.
@@ -77,6 +81,7 @@ async fn run(
         target: Arc::clone(&fake) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(240),
         patience,
         observer: Arc::new(Told::default()),
@@ -176,6 +181,7 @@ async fn a_write_without_evidence_makes_its_key_unproven_for_every_copy() {
         target: Arc::clone(&fake) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(5),
         patience: PATIENCE,
         observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
@@ -202,6 +208,7 @@ async fn a_document_that_was_saved_and_not_submitted_may_not_show_yet_either() {
         target: Arc::clone(&fake) as Arc<dyn Target>,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(240),
         patience: PATIENCE,
         observer: Arc::new(Told::default()),
@@ -227,6 +234,7 @@ async fn a_duplicate_raises_an_alarm_and_stops_its_key_alone() {
         target: fake,
         claims: Arc::default(),
         unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
         settle: Duration::from_secs(240),
         patience: PATIENCE,
         observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
@@ -235,4 +243,65 @@ async fn a_duplicate_raises_an_alarm_and_stops_its_key_alone() {
     assert!(matches!(&verdicts[0], Verdict::Dead { failure } if failure.text.contains("ids 1, 2")));
     assert_eq!(verdicts[1], Verdict::Done);
     assert_eq!((told.0.load(Ordering::SeqCst), told.1.load(Ordering::SeqCst)), (0, 1));
+}
+
+fn of(number: &str, modified_ms: i64, cancelled: bool) -> Item {
+    let mut item = item(number);
+    (item.work.modified_ms, item.work.cancelled) = (Some(modified_ms), cancelled);
+    item.work.extracted_ms = Some(modified_ms + 7);
+    item
+}
+
+#[tokio::test]
+async fn a_version_from_before_a_cancellation_is_not_posted_after_it() {
+    let fake = Arc::new(Fake { answer: |load: &Load, _| done(load), rounds: Mutex::default() });
+    let stage = LoadStage {
+        target: Arc::clone(&fake) as Arc<dyn Target>,
+        claims: Arc::default(),
+        unproven: Unproven::default(),
+        cancelled: Cancelled::default(),
+        settle: Duration::from_secs(240),
+        patience: PATIENCE,
+        observer: Arc::new(Told::default()),
+    };
+    let first = batch(vec![of("RK1", 100, false), of("RK1", 200, true)]);
+    stage.process(&first, &NoOutbox).await;
+    let second = batch(vec![of("RK1", 100, false), of("RK1", 300, false), of("RK2", 100, false)]);
+    stage.process(&second, &NoOutbox).await;
+    let rounds = fake.rounds.lock().unwrap();
+    let cancelled: Vec<_> = rounds
+        .iter()
+        .flatten()
+        .map(|load| (load.number.as_str(), load.cancelled, load.extracted_ms))
+        .collect();
+    assert_eq!(
+        cancelled,
+        [
+            ("RK1", true, Some(107)),
+            ("RK1", true, Some(207)),
+            ("RK1", true, Some(107)),
+            ("RK1", false, Some(307)),
+            ("RK2", false, Some(107))
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_changed_and_became_a_dead_letter_is_counted() {
+    let told = Arc::new(Told::default());
+    for code in [CHANGED, CANCELLED, DUPLICATE, "MsgCode 11"] {
+        let answer =
+            move |_: &Load, _| Err(Failure::new(FailureKind::Conflict, "it differs").with_code(code));
+        let stage = LoadStage {
+            target: Arc::new(Fake { answer, rounds: Mutex::default() }),
+            claims: Arc::default(),
+            unproven: Unproven::default(),
+            cancelled: Cancelled::default(),
+            settle: Duration::from_secs(240),
+            patience: PATIENCE,
+            observer: Arc::clone(&told) as Arc<dyn LoadObserver>,
+        };
+        stage.process(&batch(vec![item("RK1")]), &NoOutbox).await;
+    }
+    assert_eq!((told.2.load(Ordering::SeqCst), told.1.load(Ordering::SeqCst)), (2, 1));
 }

@@ -91,7 +91,8 @@ impl Ended {
             let word = match fate {
                 Fate::Pending | Fate::Unmade { .. } => "left",
                 Fate::Sent | Fate::Waiting { .. } => "waiting",
-                Fate::Loaded { how: LoadedHow::AlreadyThere, .. } => "already there",
+                Fate::Loaded { how: LoadedHow::AlreadyThere | LoadedHow::Ignored, .. } => "already there",
+                Fate::Loaded { how: LoadedHow::Withdrawn, .. } => "withdrawn",
                 Fate::Loaded { .. } => "posted",
                 Fate::Filtered => "filtered",
                 Fate::Read { .. } => "read",

@@ -8,7 +8,7 @@ use super::store::Store;
 use crate::json::Json;
 
 /// Field values by their proper names. Codes are kept as the bare code, numbers as their digits.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Fields(Vec<(String, Json)>);
 
 impl Fields {
@@ -45,7 +45,8 @@ pub(super) struct Candidate {
     pub(super) number: Option<String>,
     pub(super) header: Fields,
     pub(super) finance: Fields,
-    pub(super) entries: Vec<Fields>,
+    /// Each with the id of the row that it changes (`FEntryID`); 0 makes a new one.
+    pub(super) entries: Vec<(i64, Fields)>,
 }
 
 /// The options of a save that reading depends on.
@@ -79,7 +80,8 @@ pub(super) fn read(model: &Json, checks: Checks, store: &Store) -> Result<Candid
             }
             "finstockentry" => {
                 for (at, entry) in value.items().iter().enumerate() {
-                    candidate.entries.push(reader.entry(entry, at + 1));
+                    let id = entry.get_any_case("FEntryID").and_then(Json::integer).unwrap_or(0);
+                    candidate.entries.push((id, reader.entry(entry, at + 1)));
                 }
             }
             _ => reader.member(key, value, Place::Header, None, &mut candidate.header),
@@ -87,7 +89,7 @@ pub(super) fn read(model: &Json, checks: Checks, store: &Store) -> Result<Candid
     }
     // Prices are computed with the currency and tax settings of the finance object, which is not there yet.
     if finance_seen && late_finance && !checks.any_order {
-        candidate.entries.iter_mut().for_each(lose_prices);
+        candidate.entries.iter_mut().for_each(|(_, fields)| lose_prices(fields));
     }
     if checks.required {
         reader.require(&candidate);
@@ -229,7 +231,7 @@ impl Reader<'_> {
         if candidate.entries.is_empty() && candidate.fid == 0 {
             self.problems.push(Problem::field("FInStockEntry", "单据体“明细信息”不能为空，至少录入一行分录"));
         }
-        for (at, entry) in candidate.entries.iter().enumerate() {
+        for (at, (_, entry)) in candidate.entries.iter().enumerate() {
             let row = row(Some(at + 1));
             for field in missing(entry, Place::Entry) {
                 if self.checks.base_data || field.kind != Kind::Code(Base::Stock) {

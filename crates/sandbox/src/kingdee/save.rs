@@ -3,6 +3,7 @@
 use super::answer::{self, Problem};
 use super::call::Call;
 use super::model::{self, Candidate, Checks};
+use super::store::Rows;
 use super::{Bend, Outcome, forms, refuse, steps};
 use crate::json::Json;
 use crate::server::{Shared, locked};
@@ -104,7 +105,8 @@ async fn save_one(shared: &Shared, call: &Call, model: &Json, id: u64, bend: Ben
     }
     let now = shared.now();
     let step = if candidate.fid == 0 { "saved" } else { "updated" };
-    let (fid, number) = locked(&shared.kingdee).commit(candidate, shape == Shape::Draft, now);
+    let rows = if call.flag("IsDeleteEntry", true) { Rows::DeleteUnlisted } else { Rows::KeepUnlisted };
+    let (fid, number) = locked(&shared.kingdee).commit(candidate, rows, shape == Shape::Draft, now);
     locked(&shared.ledger).commit(&number, fid, step, id);
     if call.flag("IsAutoSubmitAndAudit", false) {
         for step in [steps::Step::Submit, steps::Step::Audit] {

@@ -15,17 +15,40 @@ pub(super) enum Step {
     Delete,
 }
 
+impl Step {
+    /// The step of an operation's name, in any case.
+    fn of(operation: &str) -> Option<Step> {
+        Some(match operation.to_ascii_lowercase().as_str() {
+            "submit" => Step::Submit,
+            "audit" => Step::Audit,
+            "unaudit" => Step::UnAudit,
+            "cancelassign" => Step::CancelAssign,
+            "delete" => Step::Delete,
+            _ => return None,
+        })
+    }
+}
+
+/// Takes the documents of a number one step on as a person does, without a call.
+pub(crate) fn by_hand(shared: &Shared, number: &str, operation: &str) -> Result<(), String> {
+    let step = Step::of(operation).ok_or_else(|| format!("{operation} is no step"))?;
+    let ids = locked(&shared.kingdee).ids_of(number).to_vec();
+    if ids.is_empty() {
+        return Err(format!("no document {number}"));
+    }
+    for fid in ids {
+        apply(shared, step, fid, 0).map_err(|problem| problem.message)?;
+    }
+    Ok(())
+}
+
 /// Runs a step for every document that the call names by id or number.
 pub(super) fn run(shared: &Shared, call: &Call, id: u64) -> Outcome {
     if !call.form.eq_ignore_ascii_case(forms::STOCK_IN) {
         return refuse(call, &Problem::whole(5, format!("业务对象不存在：{}", call.form)));
     }
-    let step = match call.operation.to_ascii_lowercase().as_str() {
-        "submit" => Step::Submit,
-        "audit" => Step::Audit,
-        "unaudit" => Step::UnAudit,
-        "cancelassign" => Step::CancelAssign,
-        _ => Step::Delete,
+    let Some(step) = Step::of(&call.operation) else {
+        return refuse(call, &Problem::whole(4, format!("接口 {} 不存在", call.operation)));
     };
     let mut targets: Vec<Result<i64, Problem>> = Vec::new();
     for text in call.ids() {

@@ -35,6 +35,16 @@ pub(crate) struct Document {
     pub(super) entries: Vec<(i64, Fields)>,
 }
 
+/// What becomes of the rows of a document that a save of it doesn't list (`IsDeleteEntry`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// They are deleted, which is Kingdee's default.
+    #[default]
+    DeleteUnlisted,
+    /// They stay.
+    KeepUnlisted,
+}
+
 /// Everything that Kingdee holds.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -140,11 +150,17 @@ impl Store {
         let candidate = model::read(model, checks, self).map_err(|problems| {
             problems.first().map_or_else(String::new, |problem| problem.message.clone())
         })?;
-        Ok(self.commit(candidate, false, now))
+        Ok(self.commit(candidate, Rows::default(), false, now))
     }
 
     /// Makes a document durable: a new one, or the one whose id the candidate names.
-    pub(super) fn commit(&mut self, candidate: Candidate, draft: bool, now: i64) -> (i64, String) {
+    pub(super) fn commit(
+        &mut self,
+        candidate: Candidate,
+        rows: Rows,
+        draft: bool,
+        now: i64,
+    ) -> (i64, String) {
         let Candidate { fid, number, header, finance, entries } = candidate;
         let known = self.documents.remove(&fid);
         let fid = if known.is_some() { fid } else { self.next_fid() };
@@ -152,7 +168,19 @@ impl Store {
             Some(old) => old.number.clone(),
             None => format!("CGRK{:08}", fid - 102_492),
         });
-        let entries = entries.into_iter().map(|fields| (self.next_entry(), fields)).collect();
+        let mut kept = Vec::new();
+        let mut old: Vec<i64> = Vec::new();
+        for (id, fields) in known.iter().flat_map(|document| &document.entries) {
+            old.push(*id);
+            let listed = entries.iter().any(|(entry, _)| entry == id);
+            if rows == Rows::KeepUnlisted && !listed {
+                kept.push((*id, fields.clone()));
+            }
+        }
+        for (id, fields) in entries {
+            kept.push((if old.contains(&id) { id } else { self.next_entry() }, fields));
+        }
+        let entries = kept;
         let (created, status) = known.as_ref().map_or((now, 'A'), |old| (old.created, old.status));
         if let Some(old) = &known {
             self.forget(&old.number, fid);

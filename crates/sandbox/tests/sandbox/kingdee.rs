@@ -342,3 +342,47 @@ async fn absurd_numbers_are_answered_and_not_choked_on() {
     let page = lab.direct_page(window, "9223372036854775807").await;
     assert_eq!(page["data"]["order"], json!([]));
 }
+
+#[tokio::test]
+async fn a_save_with_an_id_changes_a_draft_and_its_rows_as_told() {
+    let lab = Lab::start().await;
+    let one_line = || {
+        let mut model = model("RK1");
+        model["FInStockEntry"].as_array_mut().unwrap().truncate(1);
+        model
+    };
+    let fid = lab.save(&[one_line()]).await["SuccessEntitys"][0]["Id"].clone();
+    let entry = lab.get("/admin/kingdee/documents").await[0]["lines"][0]["entry_id"].clone();
+    let changed = |quantity: u32, entry: &Value| {
+        let mut model = one_line();
+        model["FID"] = fid.clone();
+        model["FInStockEntry"][0]["FRealQty"] = quantity.into();
+        model["FInStockEntry"][0]["FEntryID"] = entry.clone();
+        model
+    };
+    let save = async |model: Value, delete: Value| {
+        let mut body = batch(&[model]);
+        body["data"]["IsDeleteEntry"] = delete;
+        let answer = lab.kingdee("BatchSave", body).await.unwrap().json();
+        let documents = lab.get("/admin/kingdee/documents").await;
+        assert_eq!(documents.as_array().map(Vec::len), Some(1), "never a second document");
+        let lines = documents[0]["lines"].as_array().unwrap().iter();
+        let lines: Vec<String> = lines.map(|line| line["qty"].as_str().unwrap().to_owned()).collect();
+        (answer["Result"]["ResponseStatus"]["IsSuccess"] == true, lines.join(" "))
+    };
+    let first = lab.get("/admin/kingdee/documents").await[0]["lines"][0]["qty"].as_str().unwrap().to_owned();
+    assert_eq!(save(changed(7, &entry), false.into()).await, (true, "7".to_owned()), "the row of that id");
+    let beside = save(changed(8, &0.into()), false.into()).await;
+    assert_eq!(beside, (true, "7 8".to_owned()), "a row without an id is a new one beside the old");
+    assert_eq!(save(changed(9, &0.into()), true.into()).await, (true, "9".to_owned()), "all others go");
+    assert_ne!(first, "9");
+    let steps: Vec<Value> = lab.get("/admin/kingdee/ledger").await.as_array().unwrap().clone();
+    let steps: Vec<&str> = steps.iter().map(|commit| commit["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["saved", "updated", "updated", "updated"]);
+    let ids = json!({"formid": "STK_InStock", "data": {"Ids": fid.to_string().trim_matches('"')}});
+    for operation in ["Submit", "Audit"] {
+        lab.kingdee(operation, ids.clone()).await.unwrap();
+        let refused = save(changed(10, &0.into()), true.into()).await;
+        assert_eq!(refused, (false, "9".to_owned()), "no draft any more after {operation}");
+    }
+}

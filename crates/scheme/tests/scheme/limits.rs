@@ -76,6 +76,21 @@ const LIMITS: &[Limit] = &[
         &[("key: FDeliveryBill", "documents are looked up in Kingdee by `FBillNo` alone")],
     ),
     (
+        "finish: audit",
+        &["finish: save\n  on_change: ignore", "finish: audit\n  on_change: update-draft"],
+        &[("finish: audit\n  on_change: update", "`target.on_change` is `update`")],
+    ),
+    (
+        "key: order_no",
+        &["cancelled: '10'\n  key: order_no", "cancelled: '10,20'\n  key: order_no"],
+        &[
+            ("cancelled: '11'\n  key: order_no", "`11` is no status of this document"),
+            ("cancelled: '10, 20'\n  key: order_no", "` 20` is no status of this document"),
+            ("cancelled: ''\n  key: order_no", "`source.cancelled` is empty, not a text"),
+            ("cancelled: '10,80'\n  key: order_no", "`80` is a status of documents that are posted"),
+        ],
+    ),
+    (
         "shards: 1",
         &["shards: 1", "shards: 64"],
         &[("shards: 0", "outside 1 to 64"), ("shards: 65", "`target.shards` is 65, outside 1 to 64")],

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kingpost_mapping::{Outcome, Scratch};
-use kingpost_scheme::{Finish, Scheme, SourceSystem, TargetSystem};
+use kingpost_scheme::{Finish, OnChange, Scheme, SourceSystem, TargetSystem};
 
 use crate::{SMALL, changed, load, load_with};
 
@@ -203,4 +203,19 @@ fn an_account_and_either_name_of_a_method_are_taken() {
         let scheme = load(&text).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!((scheme.source.method.as_str(), scheme.account.as_deref()), (method, Some("north-2")));
     }
+}
+
+#[test]
+fn what_changed_or_was_cancelled_is_reported_unless_the_scheme_says_otherwise() {
+    let scheme = |from: &str, to: &str| load(&changed(from, to)).unwrap_or_else(|p| panic!("{p}"));
+    let plain = load(SMALL).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!((plain.target.on_change, plain.source.cancelled.len()), (OnChange::Report, 0));
+    for (word, on_change) in
+        [("ignore", OnChange::Ignore), ("report", OnChange::Report), ("update-draft", OnChange::UpdateDraft)]
+    {
+        let set = format!("finish: audit\n  on_change: {word}");
+        assert_eq!(scheme("finish: audit", &set).target.on_change, on_change);
+    }
+    let cancelled = scheme("page_size: 50", "page_size: 50\n  cancelled: \"10,20\"");
+    assert_eq!(cancelled.source.cancelled, ["10", "20"]);
 }

@@ -24,7 +24,7 @@ struct Tally {
     sent: usize,
     posted: usize,
     already_there: usize,
-    /// Filtered, or windows that were read.
+    /// Filtered, cancelled in the source, or windows that were read.
     passed: usize,
     failed: usize,
     waiting: usize,
@@ -44,9 +44,13 @@ impl Tally {
                 *self.reasons.entry(text.clone()).or_default() += 1;
             }
             Fate::Sent | Fate::Waiting { .. } => self.waiting += 1,
-            Fate::Loaded { how: LoadedHow::AlreadyThere, .. } => self.already_there += 1,
-            Fate::Loaded { .. } => self.posted += 1,
-            Fate::Filtered | Fate::Read { .. } => self.passed += 1,
+            Fate::Loaded { how: LoadedHow::AlreadyThere | LoadedHow::Ignored, .. } => self.already_there += 1,
+            Fate::Loaded { how: LoadedHow::Posted | LoadedHow::Resumed | LoadedHow::Updated, .. } => {
+                self.posted += 1;
+            }
+            Fate::Loaded { how: LoadedHow::Withdrawn, .. } | Fate::Filtered | Fate::Read { .. } => {
+                self.passed += 1;
+            }
             Fate::Failed { kind, cause, stage, .. } => {
                 self.failed += 1;
                 *self.reasons.entry(format!("{stage}, {kind}: {cause}")).or_default() += 1;
@@ -96,7 +100,7 @@ fn table(ended: &Ended, width: u16) -> Table {
         let cause = &ended.plan.causes[index];
         let mut text = format!("{}, {}: {}", cause.stage, cause.kind, cause.cause);
         if tally.passed > 0 {
-            let _ = write!(text, "\n{} filtered or read", tally.passed);
+            let _ = write!(text, "\n{} filtered, withdrawn or read", tally.passed);
         }
         if let Some(why) = ended.stopped.get(&index) {
             let _ = write!(text, "\nstopped: {}", why.text());
@@ -137,6 +141,11 @@ fn told(fate: &Fate) -> String {
                 LoadedHow::Posted => "posted",
                 LoadedHow::Resumed => "found half way and finished",
                 LoadedHow::AlreadyThere => "already there",
+                LoadedHow::Updated => "overwrote the draft that was there",
+                LoadedHow::Ignored => "there with another content and left as it is",
+                LoadedHow::Withdrawn => {
+                    return format!("{number} is cancelled in the source and not in the target");
+                }
             };
             format!("{how} as {number} (id {id})")
         }

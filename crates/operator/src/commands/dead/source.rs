@@ -141,6 +141,7 @@ fn order(
     let mut work = Work::new(id, StageName::Transform, &*scheme.name, key, document.body);
     work.origin = Origin::Replay;
     work.verify = true;
+    work.cancelled = document.cancelled;
     work.modified_ms = document.modified_ms;
     work.extracted_ms = Some(now_ms);
     work.reply_to = reply_to.map(str::to_owned);
