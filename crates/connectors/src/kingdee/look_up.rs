@@ -19,7 +19,7 @@ const ROWS_MAX: u32 = 10_000;
 const KEYS_MAX: usize = 50;
 
 /// What is read of every document, before its content.
-const HEADER: [&str; 4] = ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"];
+pub(super) const HEADER: [&str; 4] = ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"];
 
 /// A document as it stands in Kingdee.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,7 +108,7 @@ impl KingdeeTarget {
     }
 }
 
-fn outcome(error: &KingdeeError) -> &'static str {
+pub(super) fn outcome(error: &KingdeeError) -> &'static str {
     match error {
         KingdeeError::NotSent { .. } => "not-sent",
         KingdeeError::Unknown { cause: UnknownCause::TimedOut, .. } => "timed-out",
