@@ -2,8 +2,9 @@
 
 mod audit;
 mod check;
-mod dead;
+pub(crate) mod dead;
 mod failures;
+mod reconcile;
 mod settings;
 mod topology;
 
@@ -35,6 +36,7 @@ enum Command {
     #[command(subcommand)]
     Dead(dead::Dead),
     Failures(failures::Failures),
+    Reconcile(Box<reconcile::Reconcile>),
     Settings(settings::Settings),
     #[command(subcommand)]
     Topology(topology::Topology),
@@ -47,6 +49,7 @@ impl CommandLine {
             Command::Check(command) => command.run(session),
             Command::Dead(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),
+            Command::Reconcile(command) => Box::pin(command.run(session)).await,
             Command::Settings(command) => Ok(command.run()),
             Command::Topology(command) => Box::pin(command.run(session)).await,
         }

@@ -16,6 +16,8 @@ mod source;
 
 use clap::Subcommand;
 
+pub(crate) use source::version_id;
+
 use crate::{
     ending::{Report, Stop},
     session::Session,
