@@ -113,6 +113,8 @@ pub enum Role {
     Lead,
     /// Reading depths and browsing.
     Inspect,
+    /// Writing the journal.
+    Journal,
 }
 
 impl Role {
@@ -123,6 +125,7 @@ impl Role {
             Role::Consume => "consume",
             Role::Lead => "lead",
             Role::Inspect => "inspect",
+            Role::Journal => "journal",
         }
     }
 }
@@ -148,6 +151,8 @@ pub trait Observer: Send + Sync + 'static {
     /// A queue delivers to us (true), which of a single-active-consumer queue means that we are the active one; or it
     /// was given up, or its session ended (false).
     fn active(&self, _route: &Route, _active: bool) {}
+    /// Events of the journal were given up, because the broker did not take them in time.
+    fn journal_dropped(&self, _events: usize) {}
 }
 
 /// Watches nothing.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod failure;
+mod journal;
 mod policy;
 mod report;
 mod route;
@@ -11,6 +12,7 @@ mod window;
 mod work;
 
 pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
+pub use journal::{JournalAction, JournalEvent, JournalFailure, JournalStep, JournalWriter};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
 pub use report::{Outcome, REPLY_EXCHANGE, Report};
 pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
