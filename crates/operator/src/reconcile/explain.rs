@@ -2,16 +2,19 @@
 
 use std::{collections::HashMap, ops::ControlFlow};
 
-use kingpost_broker::{BrokerConfig, Inspector, Letter};
-use kingpost_model::{RETRY_TIERS, Route, StageName, Window};
+use kingpost_broker::{BrokerConfig, Inspector, JournalReader, Letter};
+use kingpost_model::{JournalEvent, RETRY_TIERS, Route, StageName, Window};
 use kingpost_scheme::Scheme;
 
 use super::{Finding, Verdict};
 use crate::{
+    clock,
     ending::Stop,
     terminal::{counted, cut},
 };
 
+/// Numbers that the broker is asked to sort out; each makes its request longer.
+const FILTERS: usize = 100;
 /// Columns of a letter's reason.
 const REASON: u16 = 200;
 
@@ -61,7 +64,45 @@ pub(crate) async fn explain(
     }
     inspector.close().await;
     not_due(due_ms, verdicts);
+    // What is on no way can't be waiting, whatever the journal last heard of it.
+    if explained.moving() > 0 {
+        whereabouts(broker, verdicts).await?;
+    }
     Ok(explained)
+}
+
+/// Marks what the journal last saw on its way. A broker without a journal tells nothing of single documents.
+async fn whereabouts(broker: &BrokerConfig, verdicts: &mut [Verdict]) -> Result<(), Stop> {
+    let missing = || verdicts.iter().filter(|verdict| verdict.finding == Finding::Missing);
+    let Some(since_ms) = missing().map(|verdict| verdict.modified_ms.unwrap_or(0)).min() else { return Ok(()) };
+    let mut numbers: Vec<&str> = missing().flat_map(|v| [v.number.as_str(), v.source.as_str()]).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let Some(journal) = JournalReader::open(broker).await? else { return Ok(()) };
+    let mut last: HashMap<String, JournalEvent> = HashMap::new();
+    // The broker passes over other numbers one filter value each, so many of them are sorted out here instead.
+    let filter: &[&str] = if numbers.len() <= FILTERS { &numbers } else { &[] };
+    let keep = |event: JournalEvent| {
+        if numbers.binary_search(&event.number.as_str()).is_ok() {
+            last.insert(event.number.clone(), event);
+        }
+    };
+    journal.scan(since_ms, filter, keep).await?;
+    journal.close().await;
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.finding == Finding::Missing) {
+        let seen = [&verdict.number, &verdict.source].into_iter().filter_map(|number| last.get(number));
+        let Some(event) = seen.max_by_key(|event| event.at_ms).filter(|event| !event.step.is_end()) else {
+            continue;
+        };
+        verdict.finding = Finding::Waiting;
+        verdict.detail = format!(
+            "{} by the {} stage at {}, and not at an end since",
+            event.step.as_str(),
+            event.stage,
+            clock::beijing(event.at_ms)
+        );
+    }
+    Ok(())
 }
 
 /// What was changed so lately that no worker need have read it.
