@@ -6,5 +6,7 @@ mod registry;
 pub mod wdt;
 mod windows;
 
-pub use registry::{Calls, DUPLICATE, NoCalls, TIMED_OUT, books, longest_write, source, target, widest_window};
+pub use registry::{
+    Calls, DUPLICATE, NoCalls, TIMED_OUT, books, longest_write, source, target, widest_window,
+};
 pub use windows::{Pace, Patience, Unread, WindowReader};

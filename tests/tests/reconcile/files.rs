@@ -44,7 +44,8 @@ async fn files_hold_every_document_exactly_and_nothing_that_a_spreadsheet_would_
     assert_eq!(summary.pointer("/results/extra"), Some(&json!(2)));
     sums_are_exact(&sandbox.orders().await?, &printed)?;
 
-    let (_, output) = reconcile(of, folder.path(), &both_months(&["--all-numbers", "--out", "a.xlsx"])).await?;
+    let (_, output) =
+        reconcile(of, folder.path(), &both_months(&["--all-numbers", "--out", "a.xlsx"])).await?;
     let xlsx = std::fs::read(folder.path().join("a.xlsx")).with_context(|| output.clone())?;
     assert!(xlsx.starts_with(b"PK"), "an XLSX file is a zip");
     let left = std::fs::read_dir(folder.path())?.count();
@@ -55,8 +56,12 @@ async fn files_hold_every_document_exactly_and_nothing_that_a_spreadsheet_would_
 /// The sum of all quantities as the source tells it, against that of the file.
 fn sums_are_exact(orders: &Value, printed: &[&str]) -> Result<()> {
     let completed = |order: &&Value| order.get("status").and_then(Value::as_str) == Some("80");
-    let quantities =
-        orders.as_array().context("no orders")?.iter().filter(completed).filter_map(|order| order.get("goods_count"));
+    let quantities = orders
+        .as_array()
+        .context("no orders")?
+        .iter()
+        .filter(completed)
+        .filter_map(|order| order.get("goods_count"));
     let mut expected = rust_decimal::Decimal::ZERO;
     for quantity in quantities {
         expected += quantity.as_str().unwrap_or_default().parse::<rust_decimal::Decimal>()?;

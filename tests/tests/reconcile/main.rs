@@ -73,7 +73,8 @@ fn both_months<'a>(more: &[&'a str]) -> Vec<&'a str> {
 /// Every number that doesn't match, with what was found, and the summary.
 fn found(output: &str) -> Result<(BTreeMap<String, String>, Value)> {
     let lines: Vec<Value> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let text = |line: &Value, name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |line: &Value, name: &str| line.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let documents = lines.iter().filter(|line| text(line, "type") == "document");
     let found = documents
         .map(|line| (text(line, "number"), text(line, "result")))
@@ -150,7 +151,8 @@ async fn every_planted_difference_is_found_and_no_other() -> Result<()> {
     // Changed in the source after the months, back and forth: found by its number.
     let (late, ..) = documents.get(6).cloned().context("too few documents")?;
     sandbox.post("wdt/orders", &json!({"order_no": late, "remark": "later"})).await?;
-    for (number, result) in [("RK26HAND'1", "extra"), ("CGRK00000001", "foreign"), ("CG-手工/7", "foreign")] {
+    for (number, result) in [("RK26HAND'1", "extra"), ("CGRK00000001", "foreign"), ("CG-手工/7", "foreign")]
+    {
         sandbox.post("kingdee/documents", &typed(number, "2026-08-02", None)).await?;
         expected.insert(number.to_owned(), result.to_owned());
     }
@@ -184,8 +186,7 @@ async fn limits_and_trouble_of_both_systems_are_waited_out() -> Result<()> {
         {"system": "kingdee", "operation": "ExecuteBillQuery", "count": 1, "action": {"kind": "half_body"}},
     ]);
     sandbox.fault(&faults).await?;
-    let (code, output) =
-        reconcile((&sandbox, &pipeline), folder.path(), &both_months(&["--json"])).await?;
+    let (code, output) = reconcile((&sandbox, &pipeline), folder.path(), &both_months(&["--json"])).await?;
     let (results, summary) = found(&output)?;
     assert_eq!((code, results), (Some(0), BTreeMap::new()), "{output}");
     assert_eq!(summary.pointer("/results/matched"), Some(&json!(60)), "{output}");
@@ -218,11 +219,19 @@ async fn wrong_names_and_days_and_missing_rights_are_told_with_a_remedy() -> Res
     let of = (&sandbox, &pipeline);
     for (arguments, code, text) in [
         (&["--scheme", "purchase", "--month", "2026-08"][..], 2, "there are: purchase-stockin"),
-        (&["--scheme", "purchase-stockin", "--from", "2026-08-02", "--to", "2026-08-01"], 2, "--to is the first day after it"),
+        (
+            &["--scheme", "purchase-stockin", "--from", "2026-08-02", "--to", "2026-08-01"],
+            2,
+            "--to is the first day after it",
+        ),
         (&["--scheme", "purchase-stockin", "--month", "2999-01"], 2, "in the future"),
         (&["--scheme", "purchase-stockin", "--month", "August"], 2, "write one such as 2026-11"),
         (&["--scheme", "purchase-stockin"], 2, "--month"),
-        (&["--scheme", "purchase-stockin", "--month", "2026-08", "--out", "a.doc"], 2, ".csv, .xlsx or .json"),
+        (
+            &["--scheme", "purchase-stockin", "--month", "2026-08", "--out", "a.doc"],
+            2,
+            ".csv, .xlsx or .json",
+        ),
     ] {
         let (found, output) = reconcile(of, folder.path(), arguments).await?;
         assert!(found == Some(code) && output.contains(text), "{arguments:?}: {output}");

@@ -66,7 +66,10 @@ async fn what_is_missing_is_sent_once_under_the_audit_trail_and_nothing_else_is_
     trail.read(i64::MIN, |event| events.push(event)).await?;
     trail.close().await;
     let begun: Vec<_> = events.iter().filter(|event| event.phase == AuditPhase::Begun).collect();
-    assert!(begun.iter().all(|event| event.command == "reconcile repair" && event.actor == "clerk"), "{events:?}");
+    assert!(
+        begun.iter().all(|event| event.command == "reconcile repair" && event.actor == "clerk"),
+        "{events:?}"
+    );
     assert_eq!((begun.len(), begun.first().map(|event| event.reason.as_str())), (2, Some("month's end")));
     let named = events.iter().flat_map(|event| &event.letters).filter(|letter| letter.key == first).count();
     assert_eq!(named, 2, "each message is named before it moves: {events:?}");

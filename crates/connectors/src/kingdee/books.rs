@@ -122,7 +122,8 @@ impl KingdeeBooks {
                 _ => {}
             }
         }
-        let text = format!("a document of {} has {ROWS_MAX} lines or more, which can't be read", self.form.id);
+        let text =
+            format!("a document of {} has {ROWS_MAX} lines or more, which can't be read", self.form.id);
         Err(Failure::new(FailureKind::Incomplete, text))
     }
 

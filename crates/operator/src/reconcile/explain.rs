@@ -74,7 +74,9 @@ pub(crate) async fn explain(
 /// Marks what the journal last saw on its way. A broker without a journal tells nothing of single documents.
 async fn whereabouts(broker: &BrokerConfig, verdicts: &mut [Verdict]) -> Result<(), Stop> {
     let missing = || verdicts.iter().filter(|verdict| verdict.finding == Finding::Missing);
-    let Some(since_ms) = missing().map(|verdict| verdict.modified_ms.unwrap_or(0)).min() else { return Ok(()) };
+    let Some(since_ms) = missing().map(|verdict| verdict.modified_ms.unwrap_or(0)).min() else {
+        return Ok(());
+    };
     let mut numbers: Vec<&str> = missing().flat_map(|v| [v.number.as_str(), v.source.as_str()]).collect();
     numbers.sort_unstable();
     numbers.dedup();

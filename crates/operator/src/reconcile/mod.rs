@@ -13,7 +13,7 @@ mod resolve;
 mod run;
 mod sort;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod totals;
 mod verdict;
 
@@ -36,22 +36,14 @@ pub(crate) use verdict::{Finding, Rules, Verdict};
 /// What a target has in its books.
 pub(crate) trait Books: Send + Sync {
     /// Some documents of a period.
-    fn page<'a>(
-        &'a self,
-        days: Days,
-        from: Option<&'a Place>,
-    ) -> BoxFuture<'a, Result<BookPage, Failure>>;
+    fn page<'a>(&'a self, days: Days, from: Option<&'a Place>) -> BoxFuture<'a, Result<BookPage, Failure>>;
 
     /// The documents of some numbers.
     fn find<'a>(&'a self, numbers: &'a [String]) -> BoxFuture<'a, Result<Vec<Booked>, Failure>>;
 }
 
 impl Books for KingdeeBooks {
-    fn page<'a>(
-        &'a self,
-        days: Days,
-        from: Option<&'a Place>,
-    ) -> BoxFuture<'a, Result<BookPage, Failure>> {
+    fn page<'a>(&'a self, days: Days, from: Option<&'a Place>) -> BoxFuture<'a, Result<BookPage, Failure>> {
         Box::pin(self.page(days, from))
     }
 

@@ -71,7 +71,12 @@ impl<'a> Mapper<'a> {
                 Made::Unmappable(told.join("; "))
             }
         };
-        Order { number: number.unwrap_or_else(|| source.clone()), source, modified_ms: document.modified_ms, made }
+        Order {
+            number: number.unwrap_or_else(|| source.clone()),
+            source,
+            modified_ms: document.modified_ms,
+            made,
+        }
     }
 }
 

@@ -12,9 +12,7 @@ use std::{
 use kingpost_broker::{
     AuditLetter, BrokerConfig, Custody, Destination, Inspector, MAX_BODY_BYTES, Parcel, Posting,
 };
-use kingpost_model::{
-    Document, Failure, FailureKind, Fetched, Origin, RecordKey, Route, StageName, Work,
-};
+use kingpost_model::{Document, Failure, FailureKind, Fetched, Origin, RecordKey, Route, StageName, Work};
 use kingpost_scheme::Scheme;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -130,7 +128,9 @@ impl Plan {
             Ok(plan)
         };
         parse().map_err(|text| {
-            Stop::failed(format!("{shown} is not a repair plan that can be carried out: {text}; make a new one"))
+            Stop::failed(format!(
+                "{shown} is not a repair plan that can be carried out: {text}; make a new one"
+            ))
         })
     }
 
@@ -254,9 +254,8 @@ async fn send(
             repaired.left.push((entry.number.clone(), reason));
             continue;
         }
-        let since_s = entry
-            .modified_ms
-            .map_or(scheme.source.window.start.as_second(), |ms| ms.div_euclid(1_000));
+        let since_s =
+            entry.modified_ms.map_or(scheme.source.window.start.as_second(), |ms| ms.div_euclid(1_000));
         let call = async || {
             systems.pace.turn().await;
             systems.source.fetch(&entry.source, since_s).await
@@ -373,11 +372,8 @@ mod tests {
         let path = folder.path().join("repair.json");
         let days = ["2026-11-01".to_owned(), "2026-12-01".to_owned()];
         let mut plan = Plan::new("20261201-1".into(), &Actor::default(), "s", days, "mq".into());
-        let entry = |n: u32| Entry {
-            number: format!("RK{n}"),
-            source: format!("RK{n}"),
-            modified_ms: Some(1),
-        };
+        let entry =
+            |n: u32| Entry { number: format!("RK{n}"), source: format!("RK{n}"), modified_ms: Some(1) };
         plan.documents = vec![entry(1), entry(2)];
         plan.write(&path).unwrap();
         assert_eq!(Plan::read(&path).unwrap(), plan);

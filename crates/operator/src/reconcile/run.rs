@@ -74,11 +74,7 @@ pub(crate) struct Ended {
 ///
 /// # Errors
 /// A system can't be read, there is no room for sorting, or too much is in question.
-pub(crate) async fn run(
-    request: &Request,
-    systems: &Systems,
-    progress: &Progress,
-) -> Result<Ended, Stop> {
+pub(crate) async fn run(request: &Request, systems: &Systems, progress: &Progress) -> Result<Ended, Stop> {
     let Request { scheme, rules, .. } = request;
     let window = scheme.source.window;
     let lag_ms = i64::try_from(window.lag.as_millis()).unwrap_or(i64::MAX);

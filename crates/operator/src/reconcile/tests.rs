@@ -167,7 +167,8 @@ impl Source for Wdt {
     fn fetch<'a>(&'a self, number: &'a str, since_s: i64) -> BoxFuture<'a, Result<Fetched, Failure>> {
         let answer = self.busy().map(|()| {
             let held = self.held();
-            let of = |held: &&Held| held.document.number.as_deref() == Some(number) && held.modified_s >= since_s;
+            let of =
+                |held: &&Held| held.document.number.as_deref() == Some(number) && held.modified_s >= since_s;
             match held.iter().find(of) {
                 Some(held) if held.left_out => Fetched::LeftOut("its status is 10".into()),
                 Some(held) => Fetched::Found(held.document.clone()),
@@ -204,7 +205,14 @@ fn held(number: &str, checked_s: i64, price: &str) -> Held {
 }
 
 /// Both books with one number.
-fn plant(scheme: &Scheme, planted: Planted, number: &str, at: i64, held_all: &mut Vec<Held>, booked_all: &mut Vec<Booked>) {
+fn plant(
+    scheme: &Scheme,
+    planted: Planted,
+    number: &str,
+    at: i64,
+    held_all: &mut Vec<Held>,
+    booked_all: &mut Vec<Booked>,
+) {
     let first = second_of(rules().days.from);
     let checked_s = match planted {
         Planted::DateHere => first - 3 * DAY_S,
@@ -383,7 +391,28 @@ fn sums_are_exact_and_void_documents_are_not_among_them() {
     let ended = reconciled(&request(scheme), &systems(held_all, booked_all, 0)).unwrap();
     let Group { ours, theirs, differing } = ended.totals.all;
     // 4.5 pieces at 11.30 each.
-    assert_eq!((ours.quantity.to_string(), ours.amount.normalize().to_string()), ("9.0000".into(), "101.7".into()));
+    assert_eq!(
+        (ours.quantity.to_string(), ours.amount.normalize().to_string()),
+        ("9.0000".into(), "101.7".into())
+    );
     assert_eq!((theirs.documents, theirs.amount.normalize().to_string(), differing), (1, "50.85".into(), 1));
     assert_eq!(ended.totals.groups.len(), 2);
+}
+
+/// One of everything, for whoever shows it.
+pub(crate) fn sample() -> (Request, Ended) {
+    let scheme = scheme();
+    let (mut held_all, mut booked_all) = (Vec::new(), Vec::new());
+    for (n, planted) in PLANTED.into_iter().enumerate() {
+        let begin = if planted == Planted::Foreign { "CGRK" } else { "RK" };
+        let number = format!("{begin}202611{:05}", n + 1);
+        let at = DAY_S * i64::try_from(n % 3).unwrap();
+        plant(&scheme, planted, &number, at, &mut held_all, &mut booked_all);
+    }
+    if let Some(booked) = booked_all.iter_mut().find(|booked| booked.number.ends_with("00006")) {
+        booked.content.partner = Some("杭州示例食品有限公司".into());
+    }
+    let request = request(scheme);
+    let ended = reconciled(&request, &systems(held_all, booked_all, 0)).unwrap();
+    (request, ended)
 }

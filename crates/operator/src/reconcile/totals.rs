@@ -133,8 +133,10 @@ impl Totals {
         *count += 1;
         let foreign = verdict.finding == Finding::Foreign;
         if foreign || matches!(verdict.finding, Finding::Extra | Finding::Unasked) {
-            let side =
-                self.prefixes.entry((verdict.finding, super::prefix(&verdict.number).to_owned())).or_default();
+            let side = self
+                .prefixes
+                .entry((verdict.finding, super::prefix(&verdict.number).to_owned()))
+                .or_default();
             theirs.iter().for_each(|content| side.add(&content.total, basis));
         }
         ours.iter().for_each(|content| found.ours.add(&content.total, basis));

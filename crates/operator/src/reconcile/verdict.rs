@@ -113,11 +113,9 @@ impl Finding {
             | Finding::Unmappable
             | Finding::Extra
             | Finding::Unasked => true,
-            Finding::Matched
-            | Finding::Waiting
-            | Finding::NotDue
-            | Finding::Filtered
-            | Finding::Foreign => false,
+            Finding::Matched | Finding::Waiting | Finding::NotDue | Finding::Filtered | Finding::Foreign => {
+                false
+            }
         }
     }
 
@@ -126,18 +124,30 @@ impl Finding {
         match self {
             Finding::Matched => "both books say the same",
             Finding::Different => "correct the side that is wrong; nothing is overwritten by itself",
-            Finding::Twice => "two valid documents have one number: keep one, and delete or cancel the others in Kingdee",
-            Finding::Cancelled => "void in Kingdee and valid in the source: enter it again there, or cancel it in the source",
-            Finding::OtherPeriod => "the business dates lie in different periods: correct one of them, or carry it over",
-            Finding::Missing => "not in Kingdee and nothing explains it: reconcile with --repair FILE sends it",
+            Finding::Twice => {
+                "two valid documents have one number: keep one, and delete or cancel the others in Kingdee"
+            }
+            Finding::Cancelled => {
+                "void in Kingdee and valid in the source: enter it again there, or cancel it in the source"
+            }
+            Finding::OtherPeriod => {
+                "the business dates lie in different periods: correct one of them, or carry it over"
+            }
+            Finding::Missing => {
+                "not in Kingdee and nothing explains it: reconcile with --repair FILE sends it"
+            }
             Finding::Dead => "mend the cause, then kingpost dead replay NUMBER --reason '…'",
             Finding::Unmappable => "complete it in the source, or mend the scheme or its tables",
             Finding::Extra => "in Kingdee without an order behind it: find out who entered it and why",
-            Finding::Unasked => "in Kingdee, and the source wasn't asked for it: see the reason; --ask N asks for more",
+            Finding::Unasked => {
+                "in Kingdee, and the source wasn't asked for it: see the reason; --ask N asks for more"
+            }
             Finding::Waiting => "on its way: run this again later",
             Finding::NotDue => "changed so lately that it need not be there yet: run this again later",
             Finding::Filtered => "the scheme's filter leaves it out; nothing to do",
-            Finding::Foreign => "numbers of other kinds, as those typed by hand; --only-prefix and --all-numbers choose",
+            Finding::Foreign => {
+                "numbers of other kinds, as those typed by hand; --only-prefix and --all-numbers choose"
+            }
         }
     }
 }
@@ -209,7 +219,12 @@ impl Rules {
             Known::LeftOut(_) | Known::Absent | Known::Unasked(_) if live.is_empty() => return None,
             Known::LeftOut(reason) => return self.without_order(verdict, live, Finding::Extra, reason),
             Known::Absent => {
-                return self.without_order(verdict, live, Finding::Extra, "the source has no such order".into());
+                return self.without_order(
+                    verdict,
+                    live,
+                    Finding::Extra,
+                    "the source has no such order".into(),
+                );
             }
             Known::Unasked(reason) => return self.without_order(verdict, live, Finding::Unasked, reason),
         };
@@ -217,7 +232,8 @@ impl Rules {
         verdict.source.clone_from(&first.source);
         verdict.modified_ms = first.modified_ms;
         if let [_, second, ..] = orders.as_slice() {
-            verdict.detail = format!("the orders {} and {} both become {number}", first.source, second.source);
+            verdict.detail =
+                format!("the orders {} and {} both become {number}", first.source, second.source);
             verdict.finding = Finding::Different;
             verdict.theirs = live;
             return Some(verdict);

@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["dead", "replay"],
     &["dead", "show"],
     &["failures"],
+    &["reconcile"],
     &["settings"],
     &["topology"],
     &["topology", "apply"],

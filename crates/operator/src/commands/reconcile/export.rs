@@ -71,7 +71,8 @@ pub(super) fn write(
     };
     let basis = ended.totals.basis;
     for verdict in details {
-        let verdict = verdict.map_err(|error| Stop::failed(format!("what was sorted can't be read: {error}")))?;
+        let verdict =
+            verdict.map_err(|error| Stop::failed(format!("what was sorted can't be read: {error}")))?;
         let record = record(&verdict, basis);
         if let Some(out) = &mut printed {
             // A reader that went away, such as `head`, is no failure.
@@ -147,7 +148,9 @@ impl File {
             File::Json(out) => writeln!(out, "{}", object("document", record)),
             File::Xlsx(sheets) => {
                 if sheets.row >= ROWS_MAX {
-                    return Err(io::Error::other("a sheet holds a million rows; write .csv, or a shorter period"));
+                    return Err(io::Error::other(
+                        "a sheet holds a million rows; write .csv, or a shorter period",
+                    ));
                 }
                 let row = sheets.row;
                 let sheet = sheets.workbook.worksheet_from_name("documents").map_err(spoilt)?;
@@ -341,11 +344,9 @@ fn named(of: &str, names: &[&str], record: &[Field]) -> Value {
 
 /// The sums as JSON, a line each, and the whole at the end.
 fn sums(request: &Request, ended: &Ended) -> Vec<Value> {
-    let mut lines: Vec<Value> =
-        sum_rows(ended).iter().map(|row| named("sum", &SUMS, row)).collect();
-    let results: Map<String, Value> = super::counts(ended)
-        .map(|(finding, count)| (finding.as_str().to_owned(), count.into()))
-        .collect();
+    let mut lines: Vec<Value> = sum_rows(ended).iter().map(|row| named("sum", &SUMS, row)).collect();
+    let results: Map<String, Value> =
+        super::counts(ended).map(|(finding, count)| (finding.as_str().to_owned(), count.into())).collect();
     lines.push(serde_json::json!({
         "type": "summary",
         "scheme": request.scheme.name,

@@ -42,8 +42,11 @@ impl Reconcile {
                     return Err(Stop::failed(text));
                 }
                 if !self.yes {
-                    let question =
-                        format!("Send {} of {}? [y/N] ", counted(plan.documents.len(), "document"), plan.scheme);
+                    let question = format!(
+                        "Send {} of {}? [y/N] ",
+                        counted(plan.documents.len(), "document"),
+                        plan.scheme
+                    );
                     confirmed(&question)?;
                 }
                 let repaired = self.repair(&plan, (&scheme, &systems, &broker), reason).await?;
@@ -95,7 +98,9 @@ impl Reconcile {
         if let Some(file) = &self.repair {
             let entries = Plan::entries(&ended.verdicts);
             match broker {
-                _ if entries.is_empty() => notes.push_str("note: nothing is missing, so that no plan was made\n"),
+                _ if entries.is_empty() => {
+                    notes.push_str("note: nothing is missing, so that no plan was made\n")
+                }
                 Some(broker) => {
                     let repaired = self.plan_repair(file, entries, (&request, &systems, &broker)).await?;
                     if let Some(repaired) = repaired {

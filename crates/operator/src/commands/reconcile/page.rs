@@ -219,3 +219,31 @@ pub(super) fn repaired(repaired: &Repaired) -> String {
     }
     plain(&out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Columns that a terminal gives a line.
+    fn columns(line: &str) -> usize {
+        line.chars().map(|c| if c >= '\u{1100}' { 2 } else { 1 }).sum()
+    }
+
+    #[test]
+    fn a_page_looks_as_agreed_and_keeps_to_its_width() {
+        let (request, ended) = crate::reconcile::tests::sample();
+        let update = std::env::var_os("UPDATE").is_some_and(|value| value == "1");
+        for width in [80, 100] {
+            let page = Told { request: &request, ended: &ended, width, limit: 20 }.page();
+            let path = format!("{}/tests/data/reconcile/page-{width}.txt", env!("CARGO_MANIFEST_DIR"));
+            if update {
+                std::fs::write(&path, &page).unwrap();
+            }
+            let agreed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(page, agreed, "`UPDATE=1 cargo test -p kingpost-operator` writes it anew");
+            for line in page.lines().filter(|line| line.contains('|')) {
+                assert!(columns(line) <= usize::from(width), "{line}");
+            }
+        }
+    }
+}

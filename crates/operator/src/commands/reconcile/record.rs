@@ -69,9 +69,7 @@ pub(super) fn record(verdict: &Verdict, basis: Basis) -> [Field; NAMES.len()] {
         Field::Number(ours.and_then(|content| basis.amount(&content.total))),
         Field::Number(there.and_then(|content| basis.amount(&content.total))),
         text(theirs.map(|booked| &booked.status)),
-        Field::Text(
-            verdict.theirs.iter().map(|booked| booked.id.as_str()).collect::<Vec<_>>().join(" "),
-        ),
+        Field::Text(verdict.theirs.iter().map(|booked| booked.id.as_str()).collect::<Vec<_>>().join(" ")),
         Field::Text(verdict.modified_ms.map(clock::beijing).unwrap_or_default()),
         Field::Text(advice.to_owned()),
     ]

@@ -1,11 +1,6 @@
 //! The counts for the textfile collector of Prometheus' node exporter, for a run that ends at once.
 
-use std::{
-    fmt::Write as _,
-    io::Write as _,
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::{fmt::Write as _, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
     ending::Stop,
