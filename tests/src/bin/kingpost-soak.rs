@@ -33,9 +33,7 @@ async fn command() -> Result<bool> {
             Box::pin(e2e::soak::replay(number(letters)?, number(kills)?)).await
         }
         ["reconcile"] => Box::pin(e2e::soak::reconcile(100_000)).await,
-        ["reconcile", "--documents", documents] => {
-            Box::pin(e2e::soak::reconcile(number(documents)?)).await
-        }
+        ["reconcile", "--documents", documents] => Box::pin(e2e::soak::reconcile(number(documents)?)).await,
         _ => bail!(
             "usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N] | reconcile [--documents N]"
         ),

@@ -67,8 +67,8 @@ fn sums_are_exact(orders: &Value, printed: &[&str]) -> Result<()> {
         expected += quantity.as_str().unwrap_or_default().parse::<rust_decimal::Decimal>()?;
     }
     let lines = printed.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let all = lines.filter(|line| line.get("what").and_then(Value::as_str) == Some("all")).last();
-    let all = all.context("no sum")?;
+    let mut all = lines.filter(|line| line.get("what").and_then(Value::as_str) == Some("all"));
+    let all = all.next().context("no sum")?;
     let sum = all.get("quantity_source").and_then(Value::as_str).context("no quantity")?;
     assert_eq!(sum, expected.normalize().to_string());
     Ok(())

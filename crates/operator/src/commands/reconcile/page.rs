@@ -58,7 +58,8 @@ impl Told<'_> {
         }
         let without = if totals.count(Finding::Foreign) > 0 { "all but foreign" } else { "all" };
         table.add_row(row(without, None, &totals.all));
-        terminal::lines(&table) + "(source / Kingdee where they differ; below, \"there\" is Kingdee and \"here\" the source)\n"
+        terminal::lines(&table)
+            + "(source / Kingdee where they differ; below, \"there\" is Kingdee and \"here\" the source)\n"
     }
 
     fn groups(&self, totals: &Totals) -> String {
