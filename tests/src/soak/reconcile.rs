@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
 use super::{Peak, resident};
-use crate::lab::{Process, Sandbox, SandboxOptions};
+use crate::lab::{Process, Sandbox, SandboxOptions, wait_until};
 use crate::pipeline::{SCHEME, Schemes, Tempo};
 
 /// 2026-08-01 in Beijing, and how long the month is.
@@ -18,8 +18,6 @@ const GROUP: usize = 500;
 const TYPISTS: usize = 4;
 /// The longest that a comparison may take.
 const DEADLINE: Duration = Duration::from_secs(7_200);
-/// How often memory is looked at.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Compares so many documents and prints how long that took and how much memory; true when all of them matched.
 ///
@@ -54,14 +52,15 @@ pub async fn reconcile(documents: u32) -> Result<bool> {
         .dir(folder.path())
         .start()?;
     let mut peak = Peak::default();
-    while process.is_running() {
-        ensure!(began.elapsed() < DEADLINE, "no end after {DEADLINE:?}\n{}", process.log_tail());
+    wait_until(DEADLINE, "the comparison to end", async || {
         // It may end between the two looks.
         if let Ok(bytes) = resident(process.pid()) {
             peak.see(bytes);
         }
-        tokio::time::sleep(LOOK).await;
-    }
+        !process.is_running()
+    })
+    .await
+    .with_context(|| process.log_tail())?;
     let status = process.wait(Duration::from_secs(5)).await?;
     let output = process.output();
     let file = std::fs::metadata(folder.path().join("books.xlsx")).with_context(|| output.clone())?;

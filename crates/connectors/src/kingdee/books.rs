@@ -130,8 +130,7 @@ impl KingdeeBooks {
     /// The documents of some numbers, whatever their date.
     ///
     /// # Errors
-    /// A [`Failure`]; it proves nothing about any of them. A number with characters that have no place in a query is
-    /// refused.
+    /// A [`Failure`]; it proves nothing about any of them.
     pub async fn find(&self, numbers: &[String]) -> Result<Vec<Booked>, Failure> {
         let mut found = Vec::new();
         let mut chunks: Vec<&[String]> = numbers.chunks(NUMBERS_MAX).rev().collect();

@@ -111,12 +111,19 @@ pub(crate) fn no_room(error: &io::Error) -> Stop {
     ))
 }
 
-/// Reads every order that the source changed in `[from_s, to_s)`, in windows of a width.
+/// Documents of a window from which on the next one is narrower, and below which it is wider: about as many as are read
+/// before a window is halved.
+const MANY: u64 = 750;
+const FEW: u64 = 250;
+
+/// Reads every order that the source changed in `[from_s, to_s)`, in windows that begin with a width and are as wide as
+/// `widest_s` at most.
 pub(crate) async fn orders(
     scheme: &Scheme,
     source: &dyn Source,
     asking: &Asking<'_>,
-    (from_s, to_s, width_s): (i64, i64, i64),
+    (from_s, to_s): (i64, i64),
+    (width_s, widest_s): (i64, i64),
     run_bytes: usize,
 ) -> Result<Orders, Stop> {
     let mut mapper = Mapper::new(scheme)?;
@@ -124,10 +131,11 @@ pub(crate) async fn orders(
         Orders { sorter: Sorter::new(run_bytes), naming: Naming::default(), basis: None, count: 0 };
     let told = |failure: &Failure, pause| asking.progress.waits(failure, pause);
     let reader = WindowReader { source, patience: asking.patience, pace: asking.pace, told: &told };
-    let mut from = from_s;
+    let (mut from, mut width) = (from_s, width_s.min(widest_s).max(1));
     while from < to_s {
         // Whether a source's interval holds its end is not known, so windows share the second in which they meet.
-        let to = from.saturating_add(width_s.max(1)).min(to_s);
+        let to = from.saturating_add(width).min(to_s);
+        let before = orders.count;
         let mut each = |document: Document| -> io::Result<()> {
             let order = mapper.order(&document);
             if let Made::Model(content) = &order.made {
@@ -146,6 +154,11 @@ pub(crate) async fn orders(
             Unread::Source(failure) => unreadable("the source", &failure),
             Unread::Taker(error) => no_room(&error),
         })?;
+        width = match orders.count - before {
+            FEW..MANY => width,
+            ..FEW => width.saturating_mul(2).min(widest_s),
+            MANY.. => (width / 2).max(1),
+        };
         from = to;
     }
     Ok(orders)

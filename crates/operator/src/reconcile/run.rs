@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{ending::Stop, terminal::counted};
 
-/// The widest window that is read at first; what holds too much is halved.
+/// The width of the first window; the next ones follow from what it held.
 const WIDTH_S: i64 = 86_400;
 /// The longest that a document waits for its window while the schedule keeps up, beside the lag.
 const DUE_MAX: Duration = Duration::from_secs(3_600);
@@ -83,10 +83,17 @@ pub(crate) async fn run(request: &Request, systems: &Systems, progress: &Progres
     let late_s = i64::try_from(request.late.as_secs()).unwrap_or(i64::MAX);
     let settled_s = request.now_ms.saturating_sub(lag_ms).div_euclid(1_000);
     let to_s = second_of(rules.days.to).saturating_add(late_s).min(settled_s);
-    let width_s = i64::try_from(systems.widest.as_secs()).unwrap_or(i64::MAX).min(WIDTH_S);
+    let widest_s = i64::try_from(systems.widest.as_secs()).unwrap_or(i64::MAX);
     let asking = Asking { patience: &systems.patience, pace: &systems.pace, progress };
-    let orders =
-        read::orders(scheme, &*systems.source, &asking, (from_s, to_s, width_s), request.run_bytes).await?;
+    let orders = read::orders(
+        scheme,
+        &*systems.source,
+        &asking,
+        (from_s, to_s),
+        (WIDTH_S, widest_s),
+        request.run_bytes,
+    )
+    .await?;
     let (booked, documents) = read::booked(rules, &*systems.books, &asking, request.run_bytes).await?;
 
     let mut tally = Tally {

@@ -272,6 +272,10 @@ impl Rules {
         detail: String,
     ) -> Option<Verdict> {
         let relevant = live.iter().any(|booked| self.holds(&booked.content));
+        let detail = match live.as_slice() {
+            [_, _, ..] => format!("{detail}; {} documents: {}", live.len(), ids(&live)),
+            _ => detail,
+        };
         relevant.then_some(Verdict { finding, detail, theirs: live, ..verdict })
     }
 
