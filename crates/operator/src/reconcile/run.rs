@@ -44,6 +44,28 @@ pub(crate) struct Request {
     pub(crate) run_bytes: usize,
 }
 
+impl Request {
+    /// What of the source's time of change is read, in seconds since the epoch: from the first day, but not before the
+    /// scheme reads at all, to the end of what comes late, but not into what may still change.
+    fn span_s(&self) -> (i64, i64) {
+        let window = self.scheme.source.window;
+        let from_s = second_of(self.rules.days.from).max(window.start.as_second());
+        let late_s = i64::try_from(self.late.as_secs()).unwrap_or(i64::MAX);
+        let settled_s = self.now_ms.saturating_sub(millis(window.lag)).div_euclid(1_000);
+        (from_s, second_of(self.rules.days.to).saturating_add(late_s).min(settled_s))
+    }
+
+    /// Since when a change need not have arrived yet, in milliseconds since the epoch.
+    fn due_ms(&self) -> i64 {
+        let window = self.scheme.source.window;
+        self.now_ms.saturating_sub(millis(window.lag.saturating_add(window.width.min(DUE_MAX))))
+    }
+}
+
+fn millis(length: Duration) -> i64 {
+    i64::try_from(length.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Who is asked.
 pub(crate) struct Systems {
     pub(crate) source: Arc<dyn Source>,
@@ -76,13 +98,7 @@ pub(crate) struct Ended {
 /// A system can't be read, there is no room for sorting, or too much is in question.
 pub(crate) async fn run(request: &Request, systems: &Systems, progress: &Progress) -> Result<Ended, Stop> {
     let Request { scheme, rules, .. } = request;
-    let window = scheme.source.window;
-    let lag_ms = i64::try_from(window.lag.as_millis()).unwrap_or(i64::MAX);
-    let start_s = window.start.as_second();
-    let from_s = second_of(rules.days.from).max(start_s);
-    let late_s = i64::try_from(request.late.as_secs()).unwrap_or(i64::MAX);
-    let settled_s = request.now_ms.saturating_sub(lag_ms).div_euclid(1_000);
-    let to_s = second_of(rules.days.to).saturating_add(late_s).min(settled_s);
+    let (from_s, to_s) = request.span_s();
     let widest_s = i64::try_from(systems.widest.as_secs()).unwrap_or(i64::MAX);
     let asking = Asking { patience: &systems.patience, pace: &systems.pace, progress };
     let orders = read::orders(
@@ -122,12 +138,11 @@ pub(crate) async fn run(request: &Request, systems: &Systems, progress: &Progres
         books: &*systems.books,
         asking: &asking,
         naming: &orders.naming,
-        since_s: (from_s, start_s),
+        since_s: (from_s, scheme.source.window.start.as_second()),
         ask: request.ask,
     };
     let mut resolved = resolver.resolve(Mapper::new(scheme)?, suspects).await?;
-    let due = window.lag.saturating_add(window.width.min(DUE_MAX));
-    let due_ms = request.now_ms.saturating_sub(i64::try_from(due.as_millis()).unwrap_or(i64::MAX));
+    let due_ms = request.due_ms();
     let explained = match &systems.broker {
         Some(broker) => explain::explain(broker, scheme, due_ms, &mut resolved).await?,
         None => {
