@@ -1,15 +1,14 @@
 //! The trail of what people did: who, when, why, how many, which. Kept in the broker, only ever appended to.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, time::Duration};
 
-use futures_util::StreamExt as _;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind, ExchangeKind,
+    BasicProperties, Channel, Confirmation, Connection, ExchangeKind,
+    message::Delivery,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-        ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+        BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
     },
-    protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,8 @@ use serde_json::Value;
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
-    inspect::{RETURN_MAX, RETURN_PAUSE, depth_of, is_not_found, ready},
+    inspect::{RETURN_MAX, RETURN_PAUSE, depth_of, is_not_found},
+    stream::{Offset, QUIET, Stream},
     walk::Walk,
 };
 
@@ -25,10 +25,6 @@ use crate::{
 pub const AUDIT_QUEUE: &str = "kingpost.audit";
 /// Letters named in one event; more make further events of the same action.
 const LETTERS_MAX: usize = 1_000;
-/// Unsettled messages while a stream is read.
-const PREFETCH: u16 = 500;
-/// Silence after which no further event is expected.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// Where an action stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,11 +194,15 @@ impl AuditTrail {
                 each(event);
             }
         };
-        match self.follow("last").await? {
-            Some((channel, consumer)) => {
-                let last = self.last_offset(&channel, consumer).await?;
-                let Some((channel, consumer)) = self.follow("first").await? else { return Ok(()) };
-                self.read_to(last, &channel, consumer, &mut take).await?;
+        let stream = Stream { connection: &self.connection, queue: AUDIT_QUEUE, timeout: self.timeout };
+        match stream.end(|_| false).await? {
+            Some(end) => {
+                let Some(follower) = stream.follow(Offset::First, &[]).await? else { return Ok(()) };
+                let each = |delivery: &Delivery| {
+                    take(&delivery.data);
+                    ControlFlow::Continue(())
+                };
+                stream.read(follower, end.as_ref(), each).await?;
             }
             // A quorum queue refuses an offset. What is acknowledged there is gone, so it is walked over instead.
             None => {
@@ -236,66 +236,6 @@ impl AuditTrail {
         }
     }
 
-    /// A consumer of the stream from an offset on; nothing where the trail is no stream.
-    async fn follow(&self, offset: &str) -> Result<Option<(Channel, Consumer)>, ConnectError> {
-        let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.map_err(|e| ConnectError::of(&e))?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), AMQPValue::LongString(LongString::from(offset)));
-        let options = BasicConsumeOptions::default();
-        match channel.basic_consume(AUDIT_QUEUE.into(), "".into(), options, arguments).await {
-            Ok(consumer) => Ok(Some((channel, consumer))),
-            Err(error) if is_no_stream(&error) => Ok(None),
-            Err(error) => Err(ConnectError::of(&error)),
-        }
-    }
-
-    /// The offset of the last event; nothing in an empty stream, which shows no event however long one waits, so that the
-    /// count of the broker has to say whether there is one to wait for.
-    async fn last_offset(
-        &self,
-        channel: &Channel,
-        mut consumer: Consumer,
-    ) -> Result<Option<i64>, ConnectError> {
-        let some = ready(&self.connection, AUDIT_QUEUE).await?.is_some_and(|count| count > 0);
-        let (mut last, mut limit) = (None, if some { self.timeout } else { QUIET });
-        while let Ok(Some(next)) = tokio::time::timeout(limit, consumer.next()).await {
-            let delivery = next.map_err(|e| ConnectError::of(&e))?;
-            last = offset(&delivery.properties).max(last);
-            let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
-            acked.map_err(|e| ConnectError::of(&e))?;
-            limit = QUIET;
-        }
-        let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
-        if some && last.is_none() { Err(cut_off()) } else { Ok(last) }
-    }
-
-    /// Reads on until the last event was seen, and then as long as more come; a silence before that is no end.
-    async fn read_to(
-        &self,
-        last: Option<i64>,
-        channel: &Channel,
-        mut consumer: Consumer,
-        take: &mut impl FnMut(&[u8]),
-    ) -> Result<(), ConnectError> {
-        let mut seen = None;
-        loop {
-            let whole = seen >= last;
-            let limit = if whole { QUIET } else { self.timeout };
-            let delivery = match tokio::time::timeout(limit, consumer.next()).await {
-                Ok(Some(next)) => next.map_err(|e| ConnectError::of(&e))?,
-                Ok(None) | Err(_) if whole => break,
-                Ok(None) | Err(_) => return Err(cut_off()),
-            };
-            take(&delivery.data);
-            seen = offset(&delivery.properties).max(seen);
-            let acked = channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await;
-            acked.map_err(|e| ConnectError::of(&e))?;
-        }
-        let _ = tokio::time::timeout(self.timeout, channel.close(200, "read".into())).await;
-        Ok(())
-    }
-
     /// Closes the connection.
     pub async fn close(self) {
         let _ = tokio::time::timeout(self.timeout, self.connection.close(200, "read".into())).await;
@@ -327,21 +267,8 @@ impl AuditTrail {
     }
 }
 
-/// Where in the stream a message stands.
-fn offset(properties: &BasicProperties) -> Option<i64> {
-    match properties.headers().as_ref()?.inner().get("x-stream-offset")? {
-        AMQPValue::LongLongInt(offset) => Some(*offset),
-        _ => None,
-    }
-}
-
 fn cut_off() -> ConnectError {
     ConnectError::Absent("the audit trail fell silent before its last event was read; try again".to_owned())
-}
-
-fn is_no_stream(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(e)
-        if *e.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
 }
 
 /// The event without its letters.

@@ -117,6 +117,8 @@ pub enum Role {
     Notice,
     /// Holding a lock.
     Lock,
+    /// Writing the journal.
+    Journal,
 }
 
 impl Role {
@@ -129,6 +131,7 @@ impl Role {
             Role::Inspect => "inspect",
             Role::Notice => "notice",
             Role::Lock => "lock",
+            Role::Journal => "journal",
         }
     }
 }
@@ -154,6 +157,8 @@ pub trait Observer: Send + Sync + 'static {
     /// A queue delivers to us (true), which of a single-active-consumer queue means that we are the active one; or it
     /// was given up, or its session ended (false).
     fn active(&self, _route: &Route, _active: bool) {}
+    /// Events of the journal were given up, because the broker did not take them in time.
+    fn journal_dropped(&self, _events: usize) {}
 }
 
 /// Watches nothing.

@@ -36,7 +36,7 @@ pub struct Difference {
 
 impl Difference {
     /// Reads RabbitMQ's words on a declaration that doesn't fit.
-    fn read(words: &str) -> Self {
+    pub(crate) fn read(words: &str) -> Self {
         let words = words.rfind("PRECONDITION_FAILED - ").map_or(words, |at| &words[at..]).trim();
         let between = |from: &str, to: &str| {
             let (_, rest) = words.split_once(from)?;
@@ -100,7 +100,7 @@ impl Topology {
     /// [`ConnectError`] when the broker can't be reached, or refuses the connection.
     pub async fn apply(&self, config: &BrokerConfig, dry_run: bool) -> Result<Vec<PartReport>, ConnectError> {
         let connection = open(config, Role::Inspect).await?;
-        let mut hand = Hand { connection: &connection, channel: None };
+        let mut hand = Hand::new(&connection);
         let mut reports = Vec::new();
         let applying = async {
             for part in self.parts() {
@@ -120,19 +120,23 @@ impl Topology {
 }
 
 #[derive(Clone, Copy)]
-enum Question {
+pub(crate) enum Question {
     Look,
     Declare,
 }
 
 /// A channel that is replaced whenever an answer has closed it.
-struct Hand<'a> {
+pub(crate) struct Hand<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
 }
 
-impl Hand<'_> {
-    async fn ask(&mut self, part: &Part, question: Question) -> Result<Answer, ConnectError> {
+impl<'a> Hand<'a> {
+    pub(crate) const fn new(connection: &'a Connection) -> Self {
+        Hand { connection, channel: None }
+    }
+
+    pub(crate) async fn ask(&mut self, part: &Part, question: Question) -> Result<Answer, ConnectError> {
         let channel = match self.channel.take() {
             Some(channel) => channel,
             None => self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?,
@@ -150,7 +154,7 @@ impl Hand<'_> {
         }
     }
 
-    async fn apply(&mut self, part: &Part, dry_run: bool) -> Result<PartState, ConnectError> {
+    pub(crate) async fn apply(&mut self, part: &Part, dry_run: bool) -> Result<PartState, ConnectError> {
         let binding = matches!(part, Part::Binding { .. });
         let there = match self.ask(part, Question::Look).await? {
             _ if binding => dry_run,
@@ -179,7 +183,7 @@ impl Hand<'_> {
 
 /// How the broker answers a declaration or a look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Yes,
     NotFound,
     Denied(String),
@@ -210,7 +214,7 @@ pub(crate) struct Setup {
     missing: Mutex<BTreeSet<String>>,
 }
 
-const REMEDY: &str = "have somebody with the right to configure run `kingpost topology apply`";
+pub(crate) const REMEDY: &str = "have somebody with the right to configure run `kingpost topology apply`";
 
 impl Setup {
     pub(crate) fn new(topology: Topology) -> Arc<Self> {
@@ -244,7 +248,7 @@ impl Setup {
 
     /// Returns the broker's words when it may not be declared.
     async fn declare(&self, connection: &Connection) -> Result<Option<String>, ConnectError> {
-        let mut hand = Hand { connection, channel: None };
+        let mut hand = Hand::new(connection);
         for part in self.topology.parts() {
             match hand.ask(&part, Question::Declare).await? {
                 Answer::Yes => {}
@@ -263,7 +267,7 @@ impl Setup {
     }
 
     async fn look(&self, connection: &Connection) -> Result<(), ConnectError> {
-        let mut hand = Hand { connection, channel: None };
+        let mut hand = Hand::new(connection);
         let mut missing = BTreeSet::new();
         for part in self.topology.parts() {
             match hand.ask(&part, Question::Look).await? {

@@ -82,7 +82,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn exchange(name: &str, kind: ExchangeKind) -> Self {
+    pub(crate) fn exchange(name: &str, kind: ExchangeKind) -> Self {
         Part::Exchange { name: name.to_owned(), kind, arguments: FieldTable::default() }
     }
 
@@ -92,7 +92,7 @@ impl Part {
         Part::Queue { name: name.to_owned(), arguments }
     }
 
-    fn binding(queue: &str, exchange: &str, key: &str) -> Self {
+    pub(crate) fn binding(queue: &str, exchange: &str, key: &str) -> Self {
         Part::Binding { queue: queue.to_owned(), exchange: exchange.to_owned(), key: key.to_owned() }
     }
 
@@ -218,15 +218,15 @@ fn of_scheme(scheme: &SchemeQueues, parts: &mut Vec<Part>) {
     parts.push(Part::binding(&instructions, WORK_EXCHANGE, &instructions));
 }
 
-fn int(n: i64) -> AMQPValue {
+pub(crate) fn int(n: i64) -> AMQPValue {
     AMQPValue::LongLongInt(n)
 }
 
-fn text(text: &str) -> AMQPValue {
+pub(crate) fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(text.as_bytes()))
 }
 
-fn table(arguments: &[(&str, AMQPValue)]) -> FieldTable {
+pub(crate) fn table(arguments: &[(&str, AMQPValue)]) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
         table.insert(ShortString::from(*name), value.clone());

@@ -4,5 +4,10 @@
 pub mod kingdee;
 mod registry;
 pub mod wdt;
+mod windows;
 
-pub use registry::{CANCELLED, CHANGED, Calls, DUPLICATE, NoCalls, TIMED_OUT, longest_write, source, target};
+pub use registry::{
+    CANCELLED, CHANGED, Calls, DUPLICATE, NoCalls, TIMED_OUT, books, longest_write, source, target,
+    widest_window,
+};
+pub use windows::{Pace, Patience, Unread, WindowReader};

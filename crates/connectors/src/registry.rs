@@ -8,10 +8,10 @@ use kingpost_scheme::{Finish, OnChange, Scheme, SourceSystem, TargetSystem};
 use kingpost_settings::{
     KingdeeAuth, KingdeeSettings, Problem, Problems, QimenSignMethod, WdtSettings, WdtTransport,
 };
-use kingpost_wdt::{Client, QimenConfig, SignMethod, Transport, WdtConfig};
+use kingpost_wdt::{Client, Method, QimenConfig, SignMethod, Transport, WdtConfig};
 
 use crate::{
-    kingdee::{self, KingdeeTarget, TargetSpec},
+    kingdee::{self, Form, KingdeeBooks, KingdeeTarget, TargetSpec},
     wdt::{WdtSource, WdtSpec},
 };
 
@@ -101,6 +101,39 @@ pub fn target(
             let rules = kingdee::Rules { finish, on_change };
             let spec = TargetSpec { form: scheme.target.form.clone(), rules, options, texts };
             Ok(Arc::new(KingdeeTarget::new(client, spec, calls)))
+        }
+    }
+}
+
+/// What a scheme's target has in its books.
+///
+/// # Errors
+/// Settings that are each right but don't go together, or a form of which nothing is known.
+pub fn books(
+    scheme: &Scheme,
+    settings: &KingdeeSettings,
+    calls: Arc<dyn Calls>,
+) -> Result<KingdeeBooks, Problems> {
+    match scheme.target.system {
+        TargetSystem::Kingdee => {
+            let client = KingdeeClient::new(kingdee_config(settings))
+                .map_err(|error| together("KINGDEE_URL", &error.to_string()))?;
+            let Some(form) = Form::find(&scheme.target.form) else {
+                let text = format!("nothing is known of the fields of the form {}", scheme.target.form);
+                return Err(together("target.form", &text));
+            };
+            let texts = kingdee::catalogue(&scheme.target.texts)
+                .map_err(|error| together("target.texts", &error.to_string()))?;
+            Ok(KingdeeBooks::new(client, form, texts, calls))
+        }
+    }
+}
+
+/// The widest range of time that a scheme's source answers in one window.
+pub fn widest_window(scheme: &Scheme) -> Duration {
+    match scheme.source.system {
+        SourceSystem::Wdt => {
+            Method::find(&scheme.source.method).map_or(scheme.source.window.width, |m| m.widest_window)
         }
     }
 }

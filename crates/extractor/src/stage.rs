@@ -80,12 +80,12 @@ impl ExtractStage {
         match reading.read(window).await {
             Ok(Read::Complete { documents }) => {
                 self.observer.read(documents);
-                outbox.report(work, Outcome::Read { handed_on: documents as u64 });
+                outbox.report(work, Outcome::Read { handed_on: documents as u64, split: false });
                 Verdict::Done
             }
             Ok(Read::Split) => {
                 self.observer.split();
-                outbox.report(work, Outcome::Read { handed_on: 2 });
+                outbox.report(work, Outcome::Read { handed_on: 2, split: true });
                 Verdict::Done
             }
             Err(Stopped::Failed(failure)) => {

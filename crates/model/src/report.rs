@@ -28,6 +28,9 @@ pub enum Outcome {
     Read {
         /// Documents, or halves, that were handed on.
         handed_on: u64,
+        /// It was cut.
+        #[serde(default)]
+        split: bool,
     },
     /// It failed and is tried again.
     Waiting {
@@ -106,7 +109,7 @@ mod tests {
         for (outcome, is_final) in [
             (Outcome::Loaded { number: "RK1".into(), id: "7".into(), how: LoadedHow::AlreadyThere }, true),
             (Outcome::Filtered, true),
-            (Outcome::Read { handed_on: 3 }, true),
+            (Outcome::Read { handed_on: 3, split: false }, true),
             (Outcome::Waiting { after_ms: 5_000, failure: failure.clone() }, false),
             (Outcome::Dead { failure }, true),
         ] {

@@ -25,6 +25,7 @@ DELETE /admin/wdt/orders/RK…
 GET    /admin/kingdee/documents     ?number=RK…
 POST   /admin/kingdee/documents     put a document there unchecked, as if a person had typed it
 POST   /admin/kingdee/documents/RK…/submit   as a person would; also audit, unaudit, cancelassign, delete
+DELETE /admin/kingdee/documents/RK… delete every document of that number
 GET    /admin/kingdee/ledger        every commit; ?number=RK…
 GET    /admin/kingdee/summary       by status, duplicates
 GET    /admin/kingdee/base          ?kind=material|supplier|stock|organisation
@@ -68,6 +69,7 @@ fn route(shared: &Shared, request: &Request) -> Routed {
             crate::kingdee::by_hand(shared, number, step).map_err(|reason| (400, reason))?;
             Ok(Reply::json(Json::object([("FBillNo", Json::from(*number))])))
         }
+        ("DELETE", ["admin", "kingdee", "documents", number]) => delete(shared, number),
         ("GET", ["admin", "kingdee", "ledger"]) => Ok(Reply::json(locked(&shared.ledger).commits(number))),
         ("GET", ["admin", "kingdee", "summary"]) => Ok(Reply::json(locked(&shared.kingdee).summary())),
         ("GET", ["admin", "kingdee", "base"]) => base_list(shared, request),
@@ -116,6 +118,17 @@ fn type_in(shared: &Shared, request: &Request) -> Routed {
         locked(&shared.kingdee).type_in(&model, shared.now()).map_err(|reason| (400, reason))?;
     locked(&shared.ledger).commit(&number, fid, "typed", 0);
     Ok(Reply::json(Json::object([("FID", Json::from(fid)), ("FBillNo", number.into())])))
+}
+
+fn delete(shared: &Shared, number: &str) -> Routed {
+    let gone = locked(&shared.kingdee).delete_number(number);
+    for fid in &gone {
+        locked(&shared.ledger).commit(number, *fid, "deleted", 0);
+    }
+    match gone.len() {
+        0 => Err((404, format!("no document {number}"))),
+        count => Ok(Reply::json(Json::object([("deleted", count.into())]))),
+    }
 }
 
 fn kind_of(name: &str) -> Result<Base, (u16, String)> {

@@ -117,7 +117,7 @@ fn component(role: Role) -> Option<&'static str> {
     match role {
         Role::Publish => Some("publishing"),
         Role::Consume => Some("consuming"),
-        Role::Lead | Role::Inspect | Role::Notice | Role::Lock => None,
+        Role::Lead | Role::Inspect | Role::Notice | Role::Lock | Role::Journal => None,
     }
 }
 
@@ -133,7 +133,7 @@ impl Observer for BrokerTelemetry {
         match role {
             Role::Publish => self.publish.rebuilt(reason),
             Role::Consume => self.consume.rebuilt(reason),
-            Role::Lead | Role::Inspect | Role::Notice | Role::Lock => {}
+            Role::Lead | Role::Inspect | Role::Notice | Role::Lock | Role::Journal => {}
         }
     }
 

@@ -1,5 +1,5 @@
 //! Long runs: `hop --messages N` moves small orders while the broker is killed, `replay --letters N --kills N` sends dead
-//! letters again while the operator's command is killed.
+//! letters again while the operator's command is killed, `reconcile --documents N` compares books and watches its memory.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -32,7 +32,11 @@ async fn command() -> Result<bool> {
         ["replay", "--letters", letters, "--kills", kills] => {
             Box::pin(e2e::soak::replay(number(letters)?, number(kills)?)).await
         }
-        _ => bail!("usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N]"),
+        ["reconcile"] => Box::pin(e2e::soak::reconcile(100_000)).await,
+        ["reconcile", "--documents", documents] => Box::pin(e2e::soak::reconcile(number(documents)?)).await,
+        _ => bail!(
+            "usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N] | reconcile [--documents N]"
+        ),
     }
 }
 

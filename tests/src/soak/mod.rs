@@ -2,6 +2,7 @@
 //! carries them is killed again and again.
 
 mod hop;
+mod reconcile;
 mod replay;
 mod sink;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 pub use hop::hop;
+pub use reconcile::reconcile;
 pub use replay::replay;
 
 /// The most that something was, in bytes, and what it is now.

@@ -7,6 +7,7 @@ use std::{
 
 use kingpost_kingdee::Cell;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::forms::Form;
@@ -17,7 +18,7 @@ const PRICE_DECIMALS_MIN: u32 = 2;
 
 /// A document's content, of a model to be posted or as it stands in Kingdee. What a side doesn't tell is nothing, and
 /// isn't compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     /// The partner's code.
     pub partner: Option<String>,
@@ -34,7 +35,7 @@ pub struct Content {
 }
 
 /// Lines of one document taken together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Sum of the quantities.
     pub quantity: Decimal,
@@ -45,7 +46,7 @@ pub struct Share {
 }
 
 /// A sum of quantity times price.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// The sum.
     pub sum: Decimal,

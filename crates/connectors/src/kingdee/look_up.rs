@@ -19,10 +19,11 @@ const ROWS_MAX: u32 = 10_000;
 /// Keys of one query.
 const KEYS_MAX: usize = 50;
 
-/// What is read of every document, before its content.
-const HEADER: [&str; 4] = ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"];
-/// What is read after that where it matters when a document was last written; nothing else has to be there on every form.
+/// What is read after the header where it matters when a document was last written; nothing else has to be there on every
+/// form.
 const WRITTEN: [&str; 2] = ["FCreateDate", "FModifyDate"];
+/// What is read of every document, before its content.
+pub(super) const HEADER: [&str; 4] = ["FID", "FBillNo", "FDocumentStatus", "FCancelStatus"];
 
 /// A document as it stands in Kingdee.
 #[derive(Clone, Debug, PartialEq, Eq)]

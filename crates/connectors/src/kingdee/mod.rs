@@ -1,6 +1,7 @@
 //! 金蝶云星空 as a target.
 
 pub mod batch;
+mod books;
 mod content;
 mod failures;
 mod forms;
@@ -10,6 +11,7 @@ mod look_up;
 mod target;
 mod texts;
 
+pub use books::{BookPage, Booked, Days, KingdeeBooks, Place};
 pub use content::{Amount, Content, Share};
 pub use forms::Form;
 pub use life::{Finish, OnChange, Rules};

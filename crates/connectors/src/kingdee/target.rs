@@ -142,7 +142,7 @@ fn overwriting(options: &[SaveOption]) -> Vec<SaveOption> {
     options.iter().map(set).collect()
 }
 
-fn outcome(error: &KingdeeError) -> &'static str {
+pub(super) fn outcome(error: &KingdeeError) -> &'static str {
     match error {
         KingdeeError::NotSent { .. } => "not-sent",
         KingdeeError::Unknown { cause: UnknownCause::TimedOut, .. } => "timed-out",

@@ -6,6 +6,7 @@ mod doubts;
 mod fake;
 mod fetch;
 mod ledger;
+mod listing;
 mod lives;
 mod loading;
 mod steps;

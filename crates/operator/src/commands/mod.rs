@@ -4,8 +4,9 @@ mod audit;
 mod backfill;
 mod check;
 mod cursor;
-mod dead;
+pub(crate) mod dead;
 mod failures;
+mod reconcile;
 mod settings;
 mod status;
 mod topology;
@@ -41,6 +42,7 @@ enum Command {
     #[command(subcommand)]
     Dead(dead::Dead),
     Failures(failures::Failures),
+    Reconcile(Box<reconcile::Reconcile>),
     Settings(settings::Settings),
     Status(status::Status),
     #[command(subcommand)]
@@ -56,6 +58,7 @@ impl CommandLine {
             Command::Cursor(command) => Box::pin(command.run(session)).await,
             Command::Dead(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),
+            Command::Reconcile(command) => Box::pin(command.run(session)).await,
             Command::Settings(command) => Ok(command.run()),
             Command::Status(command) => Box::pin(command.run(session)).await,
             Command::Topology(command) => Box::pin(command.run(session)).await,

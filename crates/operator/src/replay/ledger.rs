@@ -197,7 +197,7 @@ impl Ledger {
         let fate = match report.outcome {
             Outcome::Loaded { number, id, how } => Fate::Loaded { number, id, how },
             Outcome::Filtered => Fate::Filtered,
-            Outcome::Read { handed_on } => Fate::Read { handed_on },
+            Outcome::Read { handed_on, .. } => Fate::Read { handed_on },
             Outcome::Waiting { after_ms, failure } => {
                 Fate::Waiting { after_ms, kind: failure.kind, text: failure.text }
             }

@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 29] = [
+const COMMANDS: [&[&str]; 30] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -31,6 +31,7 @@ const COMMANDS: [&[&str]; 29] = [
     &["dead", "replay"],
     &["dead", "show"],
     &["failures"],
+    &["reconcile"],
     &["settings"],
     &["status"],
     &["topology"],

@@ -215,6 +215,13 @@ impl Store {
         }
     }
 
+    /// Deletes every document of a number, as a person would; gives back their ids.
+    pub(crate) fn delete_number(&mut self, number: &str) -> Vec<i64> {
+        let ids = self.ids_of(number).to_vec();
+        ids.iter().for_each(|fid| self.delete(*fid));
+        ids
+    }
+
     /// Every document in exact text, or those of one number.
     pub(crate) fn describe(&self, only: Option<&str>) -> String {
         let wanted = self.documents.values().filter(|document| only.is_none_or(|n| n == document.number));

@@ -21,6 +21,7 @@ pub(super) use self::{
     list::{Group, Groups},
     read::Places,
 };
+pub(crate) use source::version_id;
 
 use crate::{
     ending::{Report, Stop},

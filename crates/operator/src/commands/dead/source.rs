@@ -152,7 +152,7 @@ fn order(
 }
 
 /// The identity of one version of a document, the same that an extractor gives it: equal bytes have equal ids.
-fn version_id(scheme: &str, number: &str, body: &[u8]) -> WorkId {
+pub(crate) fn version_id(scheme: &str, number: &str, body: &[u8]) -> WorkId {
     let mut hash = Sha256::new();
     hash.update(scheme.as_bytes());
     hash.update([0]);
