@@ -10,3 +10,4 @@ mod listing;
 mod lives;
 mod loading;
 mod steps;
+mod windows;
