@@ -59,6 +59,7 @@ pub(crate) struct Families {
     pub(crate) windows: IntCounterVec,
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
+    journal_dropped: IntCounterVec,
     build_info: GaugeVec,
 }
 
@@ -93,6 +94,12 @@ impl Metrics {
     pub fn shard_active(&self, scheme: &str, shard: u32, active: bool) {
         let labels = [scheme, &shard.to_string()];
         self.families().shard_active.with_label_values(&labels).set(if active { 1.0 } else { 0.0 });
+    }
+
+    /// Events of the journal were given up; with 0 the number is there from the first scrape on.
+    pub fn journal_dropped(&self, events: usize) {
+        let none: &[&str] = &[];
+        self.families().journal_dropped.with_label_values(none).inc_by(events as u64);
     }
 
     /// The handle of the publisher.
@@ -189,6 +196,7 @@ impl Families {
             windows: counter(r, &names::WINDOWS),
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
+            journal_dropped: counter(r, &names::JOURNAL_DROPPED),
             build_info: gauge(r, &names::BUILD_INFO),
         }
     }

@@ -21,7 +21,12 @@ fn documented(variable: &str) -> Result<&'static str> {
 }
 
 /// A user with these permissions in the vhost of a URL; returns the URL with which it connects.
-async fn user(node: &Node, url: &str, name: &str, [configure, write, read]: [&str; 3]) -> Result<String> {
+pub(crate) async fn user(
+    node: &Node,
+    url: &str,
+    name: &str,
+    [configure, write, read]: [&str; 3],
+) -> Result<String> {
     let user = format!("{name}-{}", std::process::id());
     node.ctl(&["add_user", &user, "no-secret"]).await?;
     node.ctl(&["set_permissions", "--vhost", vhost(url)?, &user, configure, write, read]).await?;
