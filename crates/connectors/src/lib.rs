@@ -5,4 +5,5 @@ pub mod kingdee;
 mod registry;
 pub mod wdt;
 
-pub use registry::{Calls, DUPLICATE, NoCalls, TIMED_OUT, longest_write, source, target};
+pub use kingdee::{Looker, Present};
+pub use registry::{Calls, DUPLICATE, NoCalls, TIMED_OUT, longest_write, looker, source, target};

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod faults;
+mod journal;
 
 use std::time::Duration;
 

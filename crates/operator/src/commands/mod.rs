@@ -6,6 +6,7 @@ mod dead;
 mod failures;
 mod settings;
 mod topology;
+mod trace;
 
 use clap::{
     Parser, Subcommand,
@@ -38,6 +39,7 @@ enum Command {
     Settings(settings::Settings),
     #[command(subcommand)]
     Topology(topology::Topology),
+    Trace(trace::Trace),
 }
 
 impl CommandLine {
@@ -49,6 +51,7 @@ impl CommandLine {
             Command::Failures(command) => Ok(command.run()),
             Command::Settings(command) => Ok(command.run()),
             Command::Topology(command) => Box::pin(command.run(session)).await,
+            Command::Trace(command) => Box::pin(command.run(session)).await,
         }
     }
 }

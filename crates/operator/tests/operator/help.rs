@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 19] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -26,6 +26,7 @@ const COMMANDS: [&[&str]; 19] = [
     &["topology"],
     &["topology", "apply"],
     &["topology", "show"],
+    &["trace"],
 ];
 
 fn golden(command: &[&str]) -> PathBuf {

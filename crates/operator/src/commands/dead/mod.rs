@@ -12,9 +12,11 @@ mod replay;
 mod results;
 mod revision;
 mod show;
-mod source;
+pub(super) mod source;
 
 use clap::Subcommand;
+
+pub(super) use self::filter::some;
 
 use crate::{
     ending::{Report, Stop},
