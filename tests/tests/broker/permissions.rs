@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use e2e::lab::{Node, shared_broker};
 use kingpost_broker::{
-    AuditEvent, AuditPhase, AuditTrail, Broker, Custody, Destination, NoObserver, Posting, Replies, Topology,
+    AuditEvent, AuditPhase, AuditTrail, Broker, Custody, Destination, JournalKeep, JournalReader, NoObserver,
+    Posting, Replies, Topology,
 };
-use kingpost_model::{StageName, Tier};
+use kingpost_model::{JournalStep, JournalWriter, StageName, Tier};
 
 use crate::{QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
 
@@ -36,6 +37,7 @@ pub(crate) async fn user(
 /// Declares everything, as somebody with the right to do so does beforehand.
 async fn declare_all(admin: &str) -> Result<()> {
     Topology::new([(SCHEME, 1)]).apply(&config(admin), false).await?;
+    JournalKeep::default().apply(&config(admin), false).await?;
     Ok(())
 }
 
@@ -98,11 +100,21 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
             lead(&broker).await?;
         }
         send_everywhere(&broker, stage).await.with_context(|| format!("{stage}"))?;
+        let journal = broker.journal(Some(JournalKeep::default()));
+        journal.write(JournalWriter::default().event(&work(stage, 1), JournalStep::Filtered, 1));
+        journal.close(SOON).await;
         let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
         take(&mut inboxes[0], 1).await.with_context(|| format!("{stage}"))?;
         subscription.close(SOON).await;
         broker.close(SOON).await;
     }
+    let own = [documented("ACTS")?, documented("ANSWERS")?, documented("BROWSES")?];
+    let operator = config(&user(node, &admin, "reader", own).await?);
+    let reader = JournalReader::open(&operator).await?.context("no journal")?;
+    let mut stages = Vec::new();
+    reader.scan(0, &[], |event| stages.push(event.stage)).await?;
+    reader.close().await;
+    assert_eq!(stages, ["extract", "transform", "load"]);
     Ok(())
 }
 

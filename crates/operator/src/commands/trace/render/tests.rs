@@ -104,8 +104,26 @@ fn story(events: Vec<JournalEvent>, letters: Vec<Lying>, present: Vec<Present>) 
     Story { present: Some(Ok(present)), ..story }
 }
 
+fn dead() -> JournalEvent {
+    loading(1, JournalStep::Dead { failure: failure("base-data", "物料“SP-9”不存在") }, 30)
+}
+
+/// What comes after the beginning.
+fn chain(more: Vec<JournalEvent>) -> Vec<JournalEvent> {
+    begun().into_iter().chain(more).collect()
+}
+
+fn one(story: Story) -> Findings {
+    Findings { stories: vec![story], ..Findings::default() }
+}
+
 fn samples() -> Vec<(&'static str, Findings)> {
-    let dead = || loading(1, JournalStep::Dead { failure: failure("base-data", "物料“SP-9”不存在") }, 30);
+    let mut samples = usual();
+    samples.extend(unusual());
+    samples
+}
+
+fn usual() -> Vec<(&'static str, Findings)> {
     let by = JournalAction { action: "20261123-001500-3f9a1c".into(), actor: "ops@demo-host".into() };
     let acted = Acted {
         at_ms: at(899),
@@ -114,74 +132,50 @@ fn samples() -> Vec<(&'static str, Findings)> {
         command: "dead replay".into(),
         reason: "material created".into(),
     };
-    let retry = |seconds, tier: &str, after_ms| {
+    let retried = |tier: &str, after_ms| {
         let failure = failure("transient", "单据正在被其他用户操作");
-        loading(1, JournalStep::Retry { tier: tier.into(), after_ms, failure }, seconds)
+        let retry = loading(1, JournalStep::Retry { tier: tier.into(), after_ms, failure }, 20);
+        let depths = vec![("load.purchase-stockin".to_owned(), Some(7)), ("wait.2h".to_owned(), Some(3))];
+        one(Story { depths, ..story(chain(vec![retry]), vec![], vec![]) })
     };
-    let depths = || vec![("load.purchase-stockin".to_owned(), Some(7)), ("wait.2h".to_owned(), Some(3))];
     let filtered = writer().event(&work(StageName::Transform), JournalStep::Filtered, at(1));
     let replayed = loading(1, JournalStep::Replayed(by), 900);
-    let later = JournalEvent::read(
-        r#"{"at_ms":1795392002000,"scheme":"purchase-stockin","stage":"load","number":"CGRK1","source_number":"RK1","step":"weighed","kilograms":"2.50"}"#
-            .as_bytes(),
-    )
-    .unwrap();
-    let chain = |more: Vec<JournalEvent>| begun().into_iter().chain(more).collect::<Vec<_>>();
-    let one = |story| Findings { stories: vec![story], ..Findings::default() };
-    let unasked = vec!["the source: add --source".to_owned()];
+    let replayed = story(chain(vec![dead(), replayed, loaded(910)]), vec![], vec![document()]);
+    let never = Findings {
+        unasked: vec!["the source: add --source".to_owned()],
+        reaches_back_ms: Some(at(-86_400)),
+        ..one(story(vec![], vec![], vec![]))
+    };
     vec![
-        ("loaded", one(story(chain(vec![later, loaded(10)]), vec![], vec![document()]))),
+        ("loaded", one(story(chain(vec![loaded(10)]), vec![], vec![document()]))),
         ("dead", one(story(chain(vec![dead()]), vec![letter()], vec![]))),
-        (
-            "retried",
-            one(Story { depths: depths(), ..story(chain(vec![retry(20, "2h", 7_200_000)]), vec![], vec![]) }),
-        ),
-        (
-            "came-back",
-            one(Story { depths: depths(), ..story(chain(vec![retry(20, "5s", 5_000)]), vec![], vec![]) }),
-        ),
+        ("retried", retried("2h", 7_200_000)),
+        ("came-back", retried("5s", 5_000)),
         ("filtered", one(story(vec![begun().remove(0), filtered], vec![], vec![]))),
-        (
-            "never-seen",
-            Findings {
-                unasked: unasked.clone(),
-                reaches_back_ms: Some(at(-86_400)),
-                ..one(story(vec![], vec![], vec![]))
-            },
-        ),
-        (
-            "replayed",
-            one(Story {
-                actions: vec![acted],
-                ..story(chain(vec![dead(), replayed, loaded(910)]), vec![], vec![document()])
-            }),
-        ),
-        (
-            "half-way",
-            one(Story {
-                source: Some(Ok(Fetched::Found(Document {
-                    number: Some("RK1".into()),
-                    modified_ms: Some(START_MS),
-                    body: "{}".into(),
-                }))),
-                ..story(
-                    chain(vec![dead()]),
-                    vec![letter()],
-                    vec![Present { status: "A saved".into(), finished: false, ..document() }],
-                )
-            }),
-        ),
-        ("deleted", one(story(chain(vec![loaded(10)]), vec![], vec![]))),
-        (
-            "not-asked",
-            Findings {
-                unasked: vec!["Kingdee: KINGDEE_URL missing or wrong".to_owned()],
-                ..one(Story {
-                    present: Some(Err("Kingdee: KINGDEE_URL missing or wrong".into())),
-                    ..story(chain(vec![loaded(10)]), vec![], vec![])
-                })
-            },
-        ),
+        ("never-seen", never),
+        ("replayed", one(Story { actions: vec![acted], ..replayed })),
+    ]
+}
+
+fn unusual() -> Vec<(&'static str, Findings)> {
+    let later = br#"{"at_ms":1795392002000,"scheme":"purchase-stockin","stage":"load","number":"CGRK1",
+        "source_number":"RK1","step":"weighed","kilograms":"2.50"}"#;
+    let later = JournalEvent::read(later).unwrap();
+    let saved = Present { status: "A saved".into(), finished: false, ..document() };
+    let order = Document { number: Some("RK1".into()), modified_ms: Some(START_MS), body: "{}".into() };
+    let half_way = story(chain(vec![dead()]), vec![letter()], vec![saved]);
+    let unasked = "Kingdee: KINGDEE_URL missing or wrong".to_owned();
+    let by_journal = story(chain(vec![loaded(10)]), vec![], vec![]);
+    let not_asked = Findings {
+        unasked: vec![unasked.clone()],
+        ..one(Story { present: Some(Err(unasked)), ..by_journal.clone() })
+    };
+    vec![
+        ("unknown-step", one(story(chain(vec![later, loaded(10)]), vec![], vec![document()]))),
+        ("half-way", one(Story { source: Some(Ok(Fetched::Found(order))), ..half_way })),
+        ("deleted", one(by_journal)),
+        ("twice", one(story(chain(vec![loaded(10)]), vec![], vec![document(), document()]))),
+        ("not-asked", not_asked),
     ]
 }
 
