@@ -11,6 +11,7 @@ use crate::{
     connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
     consumer::{self, LaneSpec, Subscription},
     inspect::Inspector,
+    journal::{Journal, JournalKeep},
     lane::Inbox,
     leader::Leadership,
     lock::Locks,
@@ -146,6 +147,14 @@ impl Broker {
     /// [`ConnectError`] when the broker can't be reached or refuses.
     pub async fn inspector(&self) -> Result<Inspector, ConnectError> {
         Inspector::open(&self.config).await
+    }
+
+    /// Starts writing the journal; nothing is written when nothing is kept.
+    pub fn journal(&self, keep: Option<JournalKeep>) -> Journal {
+        match keep {
+            Some(keep) => Journal::start(self.config.clone(), keep, Arc::clone(&self.observer)),
+            None => Journal::off(),
+        }
     }
 
     /// Stops publishing and closes; what is unconfirmed is abandoned.

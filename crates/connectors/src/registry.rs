@@ -11,7 +11,7 @@ use kingpost_settings::{
 use kingpost_wdt::{Client, Method, QimenConfig, SignMethod, Transport, WdtConfig};
 
 use crate::{
-    kingdee::{self, Form, KingdeeBooks, KingdeeTarget, TargetSpec},
+    kingdee::{self, Form, KingdeeBooks, KingdeeTarget, Looker, TargetSpec},
     wdt::{WdtSource, WdtSpec},
 };
 
@@ -82,6 +82,27 @@ pub fn target(
 ) -> Result<Arc<dyn Target>, Problems> {
     match scheme.target.system {
         TargetSystem::Kingdee => {
+            let Looker { client, form, finish, texts } = looker(scheme, settings)?;
+            let options = save_options(&scheme.target.options);
+            let on_change = match scheme.target.on_change {
+                OnChange::Ignore => kingdee::OnChange::Ignore,
+                OnChange::Report => kingdee::OnChange::Report,
+                OnChange::UpdateDraft => kingdee::OnChange::UpdateDraft,
+            };
+            let rules = kingdee::Rules { finish, on_change };
+            let spec = TargetSpec { form, rules, options, texts };
+            Ok(Arc::new(KingdeeTarget::new(client, spec, calls)))
+        }
+    }
+}
+
+/// What looks documents of a scheme up in its target, for a person; it writes nothing.
+///
+/// # Errors
+/// Settings that are each right but don't go together.
+pub fn looker(scheme: &Scheme, settings: &KingdeeSettings) -> Result<Looker, Problems> {
+    match scheme.target.system {
+        TargetSystem::Kingdee => {
             let config = kingdee_config(settings);
             let client =
                 KingdeeClient::new(config).map_err(|error| together("KINGDEE_URL", &error.to_string()))?;
@@ -90,17 +111,9 @@ pub fn target(
                 Finish::Submit => kingdee::Finish::Submit,
                 Finish::Audit => kingdee::Finish::Audit,
             };
-            let options = save_options(&scheme.target.options);
             let texts = kingdee::catalogue(&scheme.target.texts)
                 .map_err(|error| together("target.texts", &error.to_string()))?;
-            let on_change = match scheme.target.on_change {
-                OnChange::Ignore => kingdee::OnChange::Ignore,
-                OnChange::Report => kingdee::OnChange::Report,
-                OnChange::UpdateDraft => kingdee::OnChange::UpdateDraft,
-            };
-            let rules = kingdee::Rules { finish, on_change };
-            let spec = TargetSpec { form: scheme.target.form.clone(), rules, options, texts };
-            Ok(Arc::new(KingdeeTarget::new(client, spec, calls)))
+            Ok(Looker { client, form: scheme.target.form.clone(), finish, texts })
         }
     }
 }

@@ -62,18 +62,19 @@ pub enum JournalStep {
     HandedBack,
     /// An operator sent it again.
     Replayed(JournalAction),
-    /// An operator sent an edited document again.
+    /// An operator put an edited document in its place, which is a dead letter as well.
     Edited(JournalAction),
     /// An operator took it out of its dead-letter queue.
     Discarded(JournalAction),
     /// An operator put it into a dead-letter queue from a file.
     Imported(JournalAction),
     /// A step that this release doesn't know, as it is.
-    #[serde(skip)]
+    #[serde(untagged)]
     Unknown {
         /// Its word.
         step: String,
         /// What else is said of it.
+        #[serde(flatten)]
         details: Map<String, Value>,
     },
 }
@@ -107,6 +108,7 @@ impl JournalStep {
             | JournalStep::Filtered
             | JournalStep::Loaded { .. }
             | JournalStep::Dead { .. }
+            | JournalStep::Edited(_)
             | JournalStep::Discarded(_)
             | JournalStep::Imported(_) => true,
             JournalStep::Extracted { .. }
@@ -114,7 +116,6 @@ impl JournalStep {
             | JournalStep::Retry { .. }
             | JournalStep::HandedBack
             | JournalStep::Replayed(_)
-            | JournalStep::Edited(_)
             | JournalStep::Unknown { .. } => false,
         }
     }
@@ -162,7 +163,11 @@ impl From<&FailureRecord> for JournalFailure {
             fault: record.fault.as_str().to_owned(),
             text: record.text.clone(),
             code: record.code.clone(),
-            field: record.problems.first().map(|problem| format!("{}: {}", problem.field, problem.message)),
+            field: record
+                .problems
+                .iter()
+                .find(|problem| !problem.field.is_empty())
+                .map(|problem| format!("{}: {}", problem.field, problem.message)),
         }
     }
 }
@@ -421,6 +426,8 @@ mod tests {
         assert_eq!((event.number.as_str(), event.step.as_str(), event.attempt), ("RK1", "weighed", 0));
         let JournalStep::Unknown { details, .. } = &event.step else { panic!("{event:?}") };
         assert_eq!(details.get("kilograms").and_then(Value::as_str), Some("2.50"));
+        let again = serde_json::to_vec(&event).unwrap();
+        assert_eq!(JournalEvent::read(&again).unwrap(), event, "it is passed on as it is");
         // A step that is known, with more in it than is known.
         let json = r#"{"at_ms":1,"step":"window-read","documents":2,"pages":1}"#;
         let event = JournalEvent::read(json.as_bytes()).unwrap();
@@ -452,6 +459,6 @@ mod tests {
     fn an_end_is_told_from_what_waits() {
         let waiting: Vec<_> = steps().into_iter().filter(|step| !step.is_end()).collect();
         let words: Vec<_> = waiting.iter().map(JournalStep::as_str).collect();
-        assert_eq!(words, ["extracted", "extracted", "mapped", "retry", "handed-back", "replayed", "edited"]);
+        assert_eq!(words, ["extracted", "extracted", "mapped", "retry", "handed-back", "replayed"]);
     }
 }

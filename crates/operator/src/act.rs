@@ -1,14 +1,18 @@
 //! Acting on messages: who does it, why, and the trail that it leaves.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use jiff::Timestamp;
-use kingpost_broker::{AuditEvent, AuditLetter, AuditPhase, AuditTrail, BrokerConfig, ConnectError, Letter};
+use kingpost_broker::{
+    AuditEvent, AuditLetter, AuditPhase, AuditTrail, BrokerConfig, ConnectError, Journal, JournalKeep,
+    Letter, NoObserver,
+};
+use kingpost_model::{JournalAction, JournalStep, JournalWriter, Work};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::ending::Stop;
+use crate::{ending::Stop, session::WORKER};
 
 /// Who acts, for the audit trail.
 #[derive(Clone, Debug, Default, Args)]
@@ -56,22 +60,44 @@ pub(crate) fn new_id(now_ms: i64, seed: &str) -> String {
     format!("{}-{hash}", time.strftime("%Y%m%d-%H%M%S"))
 }
 
+/// How long the end of a command waits for the journal.
+const JOURNAL_MAX: Duration = Duration::from_secs(5);
+
+/// Writes what an action does to each document into the journal, without waiting for it.
+#[derive(Clone, Default)]
+pub(crate) struct Scribe {
+    journal: Journal,
+    writer: JournalWriter,
+    action: JournalAction,
+}
+
+impl Scribe {
+    /// Something was done to a message, and begun at that time, before anything could follow from it.
+    pub(crate) fn write(&self, work: &Work, step: fn(JournalAction) -> JournalStep, at_ms: i64) {
+        if self.journal.is_on() {
+            self.journal.write(self.writer.event(work, step(self.action.clone()), at_ms));
+        }
+    }
+}
+
 /// An action that has begun: it stands in the audit trail before its first message moves, and once more when it is over.
 pub(crate) struct Action {
     trail: AuditTrail,
     broker: BrokerConfig,
     event: AuditEvent,
+    scribe: Scribe,
     /// Why something of it doesn't stand in the trail.
     missing: Option<String>,
 }
 
 impl Action {
-    /// Records the beginning of an action; `fill` adds what is known about it (reason, queues, count, letters, …).
+    /// Records the beginning of an action; `fill` adds what is known about it (reason, queues, count, letters, …). `keep`
+    /// says how much of the journal is kept, and nothing that none is.
     ///
     /// # Errors
     /// The trail can't be opened or doesn't confirm; the action must not begin then.
     pub(crate) async fn begin(
-        broker: &BrokerConfig,
+        (broker, keep): (&BrokerConfig, Option<JournalKeep>),
         actor: &Actor,
         command: &str,
         fill: impl FnOnce(&mut AuditEvent),
@@ -85,7 +111,18 @@ impl Action {
         // What follows refers to it by the action's id.
         event.letters.clear();
         event.details = Value::Null;
-        Ok(Action { trail, broker: broker.clone(), event, missing: None })
+        let scribe = Scribe {
+            journal: keep
+                .map_or_else(Journal::off, |keep| Journal::start(broker.clone(), keep, Arc::new(NoObserver))),
+            writer: JournalWriter { worker: WORKER.to_owned(), host: host() },
+            action: JournalAction { action: event.action.clone(), actor: event.actor.clone() },
+        };
+        Ok(Action { trail, broker: broker.clone(), event, scribe, missing: None })
+    }
+
+    /// What writes into the journal for it.
+    pub(crate) fn scribe(&self) -> Scribe {
+        self.scribe.clone()
     }
 
     /// The id that all its events carry.
@@ -105,6 +142,7 @@ impl Action {
     pub(crate) async fn end(mut self, outcomes: BTreeMap<String, u64>) -> String {
         let event = AuditEvent { phase: AuditPhase::Ended, at_ms: now_ms(), outcomes, ..self.event.clone() };
         self.record(&event).await;
+        self.scribe.journal.close(JOURNAL_MAX).await;
         self.trail.close().await;
         let missing = self.missing.map(|why| {
             format!(

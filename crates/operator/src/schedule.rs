@@ -108,12 +108,13 @@ pub(crate) async fn tell(
     scheme: &str,
     telling: Telling<'_>,
 ) -> Result<(String, Told, String), Stop> {
-    let broker = session.broker(&session.settings()?);
+    let settings = session.settings()?;
+    let (broker, journal) = (session.broker(&settings), Session::journal(&settings));
     let Telling { command, actor, reason, act } = telling;
     let id = new_id(session.now_ms, command);
     let at_s = Some(session.now_ms.div_euclid(1_000));
     let instruction = Instruction { id: id.clone(), by: actor.name(), at_s, reason: reason.to_owned(), act };
-    let action = Action::begin(&broker, actor, command, |event| {
+    let action = Action::begin((&broker, journal), actor, command, |event| {
         event.reason = reason.to_owned();
         event.queues = vec![Topology::instructions_queue(scheme)];
         event.details = json!({"scheme": scheme, "instruction": instruction});

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kingpost_broker::{BrokerConfig, Inspector};
+use kingpost_broker::{BrokerConfig, Inspector, JournalKeep};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{CommonSettings, Environment, operator, schemes_dir};
 
@@ -69,6 +69,12 @@ impl Session {
         config.connect_timeout = CONNECT;
         config.confirm_timeout = ANSWER;
         config
+    }
+
+    /// How much of the journal is kept; nothing when it is off.
+    pub(crate) fn journal(settings: &CommonSettings) -> Option<JournalKeep> {
+        let journal = &settings.journal;
+        journal.on.then_some(JournalKeep { max_age: journal.max_age, max_bytes: journal.max_bytes })
     }
 
     /// A connection to the broker that only looks.

@@ -24,8 +24,8 @@ pub use exit::Exit;
 pub use kingdee::{KingdeeAuth, KingdeeSettings, kingdee};
 pub use problem::{Problem, Problems, both};
 pub use program::{
-    CommonSettings, ExtractorSettings, LoaderSettings, LogFormat, OperatorSettings, TransformerSettings,
-    WorkerSettings, extractor, loader, operator, schemes_dir, transformer,
+    CommonSettings, ExtractorSettings, JournalSettings, LoaderSettings, LogFormat, OperatorSettings,
+    TransformerSettings, WorkerSettings, extractor, loader, operator, schemes_dir, transformer,
 };
 pub use secrecy::{ExposeSecret, SecretString};
 pub use secret::SecretSource;

@@ -25,6 +25,19 @@ pub struct CommonSettings {
     pub log_format: LogFormat,
     /// `RUST_LOG`, not yet parsed.
     pub rust_log: String,
+    /// The journal.
+    pub journal: JournalSettings,
+}
+
+/// Whether what happens to documents is written down, and how much of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// `JOURNAL`.
+    pub on: bool,
+    /// `JOURNAL_MAX_AGE`.
+    pub max_age: Duration,
+    /// `JOURNAL_MAX_BYTES`.
+    pub max_bytes: u64,
 }
 
 /// What a log line looks like.
@@ -160,6 +173,13 @@ struct WorkerVariables {
     drain_seconds: Option<String>,
 }
 
+#[derive(Deserialize, Default)]
+struct JournalVariables {
+    journal: Option<String>,
+    journal_max_age: Option<String>,
+    journal_max_bytes: Option<String>,
+}
+
 fn common(environment: &Environment, program: Program) -> Result<CommonSettings, Problems> {
     let mut reader = Reader::new(environment, program);
     let found: CommonVariables = reader.variables(&["AMQP", "SCHEMES", "LOG", "RUST"]);
@@ -177,13 +197,37 @@ fn common(environment: &Environment, program: Program) -> Result<CommonSettings,
     }
     let words = [("json", LogFormat::Json), ("text", LogFormat::Text)];
     let log_format = reader.parsed("LOG_FORMAT", found.log_format, |text| one_of(text, &words));
-    match (amqp_url, found.schemes_dir, log_format, found.rust_log) {
-        (Some(amqp_url), Some(schemes_dir), Some(log_format), Some(rust_log)) => {
+    let journal = journal(&mut reader);
+    match (amqp_url, found.schemes_dir, log_format, found.rust_log, journal) {
+        (Some(amqp_url), Some(schemes_dir), Some(log_format), Some(rust_log), Some(journal)) => {
             let schemes_dir = PathBuf::from(schemes_dir);
-            reader.problems.or(CommonSettings { amqp_url, amqp_ca_file, schemes_dir, log_format, rust_log })
+            let settings =
+                CommonSettings { amqp_url, amqp_ca_file, schemes_dir, log_format, rust_log, journal };
+            reader.problems.or(settings)
         }
         _ => Err(reader.problems),
     }
+}
+
+fn journal(reader: &mut Reader<'_>) -> Option<JournalSettings> {
+    let found: JournalVariables = reader.variables(&["JOURNAL"]);
+    let words = [("on", true), ("off", false)];
+    let on = reader.parsed("JOURNAL", found.journal, |text| one_of(text, &words));
+    let age = |text: &str| counted(text, &[("m", 60), ("h", 3_600), ("d", 86_400)], 60, 3_650 * 86_400);
+    let max_age = reader.parsed("JOURNAL_MAX_AGE", found.journal_max_age, age);
+    let units = [("", 1), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let bytes = |text: &str| counted(text, &units, 10_000_000, 10_000_000_000_000);
+    let max_bytes = reader.parsed("JOURNAL_MAX_BYTES", found.journal_max_bytes, bytes);
+    Some(JournalSettings { on: on?, max_age: Duration::from_secs(max_age?), max_bytes: max_bytes? })
+}
+
+/// A whole number with one of these units, within bounds.
+fn counted(text: &str, units: &[(&str, u64)], least: u64, most: u64) -> Result<u64, Wrong> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = units.iter().find(|(word, _)| word.eq_ignore_ascii_case(unit.trim()));
+    let value = unit.and_then(|(_, size)| number.parse::<u64>().ok()?.checked_mul(*size));
+    value.filter(|value| (least..=most).contains(value)).ok_or(Wrong::SHAPE)
 }
 
 fn worker(environment: &Environment, program: Program) -> Result<WorkerSettings, Problems> {

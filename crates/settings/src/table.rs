@@ -188,6 +188,30 @@ pub const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "JOURNAL",
+        default: SettingDefault::Same("on"),
+        meaning: "`on` writes what happens to each document to a stream of RabbitMQ, for `kingpost trace`; `off` writes nothing",
+        expected: "on or off",
+        example: "on",
+        ..ROW
+    },
+    Setting {
+        name: "JOURNAL_MAX_AGE",
+        default: SettingDefault::Same("30d"),
+        meaning: "how long the journal is kept; holds when the stream is made",
+        expected: "a whole number with m, h or d, from 1m to 3650d",
+        example: "30d",
+        ..ROW
+    },
+    Setting {
+        name: "JOURNAL_MAX_BYTES",
+        default: SettingDefault::Same("5GB"),
+        meaning: "how large the journal may become; holds when the stream is made",
+        expected: "a whole number of bytes, or one with MB or GB, from 10MB to 10000GB",
+        example: "5GB",
+        ..ROW
+    },
+    Setting {
         name: "WDT_URL",
         used_by: READING,
         required_when: Some("always"),

@@ -67,6 +67,31 @@ fn every_program_starts_on_one_machine_with_the_defaults() {
 }
 
 #[test]
+fn the_journal_is_on_and_its_retention_is_read_with_units() {
+    let journal = |more: &[(&str, &str)]| {
+        transformer(&more.iter().copied().collect()).map(|settings| settings.common.journal)
+    };
+    let usual = journal(&[]).unwrap();
+    assert!(usual.on);
+    assert_eq!((usual.max_age, usual.max_bytes), (Duration::from_secs(30 * 86_400), 5_000_000_000));
+    let own = journal(&[("JOURNAL", "off"), ("JOURNAL_MAX_AGE", "12h"), ("JOURNAL_MAX_BYTES", "20 mb")]);
+    let own = own.unwrap();
+    assert_eq!((own.on, own.max_age, own.max_bytes), (false, Duration::from_secs(43_200), 20_000_000));
+    for (name, wrong) in [
+        ("JOURNAL", "perhaps"),
+        ("JOURNAL_MAX_AGE", "30"),
+        ("JOURNAL_MAX_AGE", "30s"),
+        ("JOURNAL_MAX_AGE", "99999d"),
+        ("JOURNAL_MAX_BYTES", "5TB"),
+        ("JOURNAL_MAX_BYTES", "1000"),
+        ("JOURNAL_MAX_BYTES", "99999999999999999999GB"),
+    ] {
+        let problems = journal(&[(name, wrong)]).unwrap_err();
+        assert_eq!(named(&problems), [name], "{wrong}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once_over_every_concern() {
     let environment = Environment::from([
         ("AMQP_URL", "http://rabbitmq.example/"),

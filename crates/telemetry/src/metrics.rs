@@ -67,6 +67,7 @@ pub(crate) struct Families {
     pub(crate) account_limits_met: IntCounterVec,
     pub(crate) account_calls_per_minute: GaugeVec,
     pub(crate) account_closed_until: GaugeVec,
+    journal_dropped: IntCounterVec,
     build_info: GaugeVec,
 }
 
@@ -101,6 +102,12 @@ impl Metrics {
     pub fn shard_active(&self, scheme: &str, shard: u32, active: bool) {
         let labels = [scheme, &shard.to_string()];
         self.families().shard_active.with_label_values(&labels).set(if active { 1.0 } else { 0.0 });
+    }
+
+    /// Events of the journal were given up; with 0 the number is there from the first scrape on.
+    pub fn journal_dropped(&self, events: usize) {
+        let none: &[&str] = &[];
+        self.families().journal_dropped.with_label_values(none).inc_by(events as u64);
     }
 
     /// The handle of the publisher.
@@ -212,6 +219,7 @@ impl Families {
             account_limits_met: counter(r, &names::ACCOUNT_LIMITS_MET),
             account_calls_per_minute: gauge(r, &names::ACCOUNT_CALLS_PER_MINUTE),
             account_closed_until: gauge(r, &names::ACCOUNT_CLOSED_UNTIL),
+            journal_dropped: counter(r, &names::JOURNAL_DROPPED),
             build_info: gauge(r, &names::BUILD_INFO),
         }
     }

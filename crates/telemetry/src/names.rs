@@ -263,6 +263,8 @@ metrics! {
         "Unix time until which an account is left alone, in the past while its end is probed; 0 while it is open.";
     LOG_LINES_DROPPED "kingpost_log_lines_dropped_total" Counter, [], "lines",
         "Log lines lost because the standard error output would not take them.";
+    JOURNAL_DROPPED "kingpost_journal_dropped_total" Counter, [], "events",
+        "Events of the journal given up because RabbitMQ did not take them in time.";
     BUILD_INFO "kingpost_build_info" Gauge, [VERSION, REVISION], "flag",
         "Always 1; the labels say which program runs.";
 }

@@ -39,6 +39,7 @@ fn touched() -> Metrics {
     lane.paused("configuration", true);
     metrics.shard_active("purchase-stockin", 3, true);
     metrics.write_in_doubt("purchase-stockin", 3, false);
+    metrics.journal_dropped(2);
     let publisher = metrics.publisher();
     publisher.confirmed(Duration::from_millis(3));
     publisher.unroutable();

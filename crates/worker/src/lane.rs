@@ -9,7 +9,7 @@ use std::{
 use futures_util::FutureExt as _;
 use kingpost_broker::{Delivery, Destination, Outbound, Posting, Receipt};
 use kingpost_model::{
-    Batch, Failure, FailureKind, FailureRecord, Fault, Item, Lease, Outbox as _, Outcome, Route, Stage,
+    Batch, Failure, FailureKind, FailureRecord, Fault, Item, JournalStep, Outbox as _, Outcome, Route, Stage,
     StageName, Tier, Verdict, Work, decide,
 };
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use crate::{
     clock::now_ms,
     doubt::{Doubt, Judged},
     observe::LaneTelemetry,
-    outbox::BatchOutbox,
+    outbox::{BatchOutbox, Scribe},
     pace::{Permit, SchemePace},
 };
 
@@ -34,6 +34,7 @@ pub(crate) struct Lane {
     pub(crate) telemetry: LaneTelemetry,
     /// Program and version, for failure records.
     pub(crate) worker: String,
+    pub(crate) scribe: Scribe,
     pub(crate) doubt: Mutex<Doubt>,
     /// Turns true when the queue is to be left to another worker.
     pub(crate) asked_to_step_back: watch::Sender<bool>,
@@ -99,7 +100,9 @@ impl Lane {
         let tier = Tier::at_least(Duration::from_secs(60));
         let destination = Destination::Wait(tier, self.route.clone());
         let work = careful(delivery.work.clone(), self.is_suspect(&delivery));
+        let event = self.scribe.event(&delivery.work, || JournalStep::HandedBack);
         if self.outbound.publish(vec![Posting { destination, work }]).await.is_ok() {
+            self.scribe.write(event);
             self.acknowledge(std::iter::once((&delivery.work, false, delivery.receipt)));
         }
     }
@@ -116,6 +119,8 @@ impl Lane {
         let copy = |d: Delivery| (careful(d.work.clone(), self.is_suspect(&d)), d.receipt);
         let (works, receipts): (Vec<_>, Vec<_>) = deliveries.into_iter().map(copy).unzip();
         let destination = Destination::Work(self.route.clone());
+        let handed_back = |work| self.scribe.event(work, || JournalStep::HandedBack);
+        let events: Vec<_> = works.iter().filter_map(handed_back).collect();
         let postings = works
             .into_iter()
             .map(|work| Posting { destination: destination.clone(), work })
@@ -123,6 +128,7 @@ impl Lane {
         let count = postings.len();
         if self.outbound.publish(postings).await.is_ok() {
             Receipt::acknowledge(receipts);
+            self.scribe.write(events);
             info!(
                 scheme = self.route.scheme,
                 stage = self.route.stage.as_str(),
@@ -151,7 +157,7 @@ impl Lane {
         }
         self.telemetry.begun(&items);
         let mut batch = Batch { items, lease };
-        let outbox = self.outbox(batch.lease.clone());
+        let outbox = self.outbox(&batch);
         let mut verdicts = self.judge(&mut batch, &outbox).await;
         let lesson = permit.judge(self.index, &batch.items, &mut verdicts);
         let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
@@ -171,8 +177,10 @@ impl Lane {
         let verdict = decide(failure, item.work.attempt);
         let Some(mut posting) = self.posting(&item, &verdict) else { return };
         posting.work = careful(posting.work, item.redelivered);
-        let outbox = self.outbox(delivery.receipt.lease());
-        tell(&outbox, &item, &posting, &verdict);
+        let single = Batch { items: vec![item], lease: delivery.receipt.lease() };
+        let outbox = self.outbox(&single);
+        let Some(item) = single.items.first() else { return };
+        self.tell(&outbox, item, &posting, &verdict);
         outbox.post(posting);
         if outbox.flush().await.is_ok() && !delivery.receipt.lease().is_lost() {
             self.acknowledge(std::iter::once((&item.work, false, delivery.receipt)));
@@ -198,7 +206,7 @@ impl Lane {
         let mut verdicts = Vec::with_capacity(batch.items.len());
         for item in &batch.items {
             let single = Batch { items: vec![item.clone()], lease: batch.lease.clone() };
-            let alone = self.outbox(batch.lease.clone());
+            let alone = self.outbox(&single);
             let verdict = match self.attempt(&single, &alone).await {
                 Some(mut verdict) if alone.flush().await.is_ok() => verdict.pop(),
                 Some(_) => return Vec::new(),
@@ -209,8 +217,13 @@ impl Lane {
         verdicts
     }
 
-    fn outbox(&self, lease: Lease) -> BatchOutbox {
-        BatchOutbox::new(self.outbound.clone(), lease, self.route.clone(), self.worker.clone())
+    fn outbox(&self, batch: &Batch) -> BatchOutbox {
+        let window = match batch.items.as_slice() {
+            [item] if self.route.stage == StageName::Extract => Some(item.work.key.number.clone()),
+            _ => None,
+        };
+        let (outbound, lease, worker) = (self.outbound.clone(), batch.lease.clone(), self.worker.clone());
+        BatchOutbox::new(outbound, lease, self.route.clone(), worker, self.scribe.clone(), window)
     }
 
     /// Runs the stage; nothing when it panicked or broke its contract.
@@ -248,7 +261,7 @@ impl Lane {
         let verdicts = &verdicts.iter().cloned().map(misjudged).collect::<Vec<_>>()[..];
         for (item, verdict) in batch.items.iter().zip(verdicts) {
             if let Some(posting) = self.posting(item, verdict) {
-                tell(outbox, item, &posting, verdict);
+                self.tell(outbox, item, &posting, verdict);
                 outbox.post(posting);
             }
         }
@@ -295,6 +308,30 @@ impl Lane {
         log(work, failure, dead);
         Some(Posting { destination, work: next })
     }
+
+    /// Tells the journal, and whoever waits for the message, that it is tried again, or dead.
+    fn tell(&self, outbox: &BatchOutbox, item: &Item, posting: &Posting, verdict: &Verdict) {
+        let Some(failure) = posting.work.last_failure.as_deref() else { return };
+        let outcome = match verdict {
+            Verdict::Done => return,
+            Verdict::Retry { after, .. } => {
+                let tier = Tier::at_least(*after);
+                let after_ms = u64::try_from(tier.delay.as_millis()).unwrap_or(u64::MAX);
+                outbox.note(self.scribe.event(&item.work, || JournalStep::Retry {
+                    tier: tier.queue.trim_start_matches("wait.").to_owned(),
+                    after_ms,
+                    failure: failure.into(),
+                }));
+                Outcome::Waiting { after_ms, failure: failure.clone() }
+            }
+            Verdict::Dead { .. } => {
+                let dead = || JournalStep::Dead { failure: failure.into() };
+                outbox.note(self.scribe.event(&item.work, dead));
+                Outcome::Dead { failure: failure.clone() }
+            }
+        };
+        outbox.report(&item.work, outcome);
+    }
 }
 
 /// What the table would never say.
@@ -309,20 +346,6 @@ fn misjudged(verdict: Verdict) -> Verdict {
         }
         verdict => verdict,
     }
-}
-
-/// Tells whoever waits for the message that it is tried again, or dead.
-fn tell(outbox: &BatchOutbox, item: &Item, posting: &Posting, verdict: &Verdict) {
-    let Some(failure) = posting.work.last_failure.as_deref().cloned() else { return };
-    let outcome = match verdict {
-        Verdict::Done => return,
-        Verdict::Retry { after, .. } => {
-            let after_ms = u64::try_from(Tier::at_least(*after).delay.as_millis()).unwrap_or(u64::MAX);
-            Outcome::Waiting { after_ms, failure }
-        }
-        Verdict::Dead { .. } => Outcome::Dead { failure },
-    };
-    outbox.report(&item.work, outcome);
 }
 
 fn crashed() -> Failure {

@@ -103,6 +103,7 @@ impl BrokerTelemetry {
         for component in ["publishing", "consuming"] {
             health.set(component, State::NotReady("not connected to RabbitMQ yet".to_owned()));
         }
+        metrics.journal_dropped(0);
         BrokerTelemetry {
             publisher: metrics.publisher(),
             publish: metrics.session(Role::Publish.as_str()),
@@ -164,6 +165,10 @@ impl Observer for BrokerTelemetry {
         if route.stage == StageName::Load {
             self.metrics.shard_active(&route.scheme, route.shard.unwrap_or(0), active);
         }
+    }
+
+    fn journal_dropped(&self, events: usize) {
+        self.metrics.journal_dropped(events);
     }
 
     fn acks_lost(&self, messages: usize) {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_broker::{Broker, Topology};
+use kingpost_broker::{Broker, Journal, Topology};
 use kingpost_model::{BoxFuture, Route, Stage};
 use kingpost_settings::{CommonSettings, Environment, Problems, WorkerSettings};
 use kingpost_telemetry::Metrics;
@@ -60,6 +60,8 @@ pub struct BackgroundContext {
     pub broker: Arc<Broker>,
     /// The metrics of this process.
     pub metrics: Metrics,
+    /// What happens to documents is written there.
+    pub journal: Journal,
     /// Cancelled when the worker is told to stop.
     pub stop: CancellationToken,
 }

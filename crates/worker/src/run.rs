@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kingpost_broker::{Broker, BrokerConfig, Inbox, LaneSpec, StartError, Subscription};
+use kingpost_broker::{Broker, BrokerConfig, Inbox, JournalKeep, LaneSpec, StartError, Subscription};
 use kingpost_model::StageName;
-use kingpost_settings::{AmqpUrl, Environment, Exit, Problems, Program, warnings};
+use kingpost_settings::{AmqpUrl, Environment, Exit, JournalSettings, Problems, Program, warnings};
 use kingpost_telemetry::{Health, Metrics, logs, serve};
 use tokio::{
     runtime::Runtime,
@@ -25,6 +25,7 @@ use crate::{
     drive,
     lane::Lane,
     observe::{BrokerTelemetry, LaneTelemetry},
+    outbox::Scribe,
     pace::SchemePace,
     pause::Limits,
     plan::{BackgroundContext, Context, LanePlan, Plan, Refusal},
@@ -146,20 +147,26 @@ async fn serve_queues(
         error!("{text}");
         return Exit::Refused;
     }
+    let journal = broker.journal(keep(&plan.common.journal));
     let publishing_ended = broker.publishing_ended();
     let specs =
         plan.lanes.iter().map(|lane| LaneSpec { route: lane.route.clone(), prefetch: lane.batch.prefetch });
     let (subscription, inboxes) = broker.subscribe(specs.collect());
     let finish = CancellationToken::new();
     let mut lanes = JoinSet::new();
-    let shards = spawn_lanes(&mut lanes, program, plan.lanes, inboxes, &broker, (metrics, health), &finish);
+    let scribe = Scribe::new(journal.clone(), worker_name(program));
+    let shards = spawn_lanes(&mut lanes, plan.lanes, inboxes, (&broker, &scribe), (metrics, health), &finish);
     let mut background = JoinSet::new();
     for (shards, loaders) in balance::of(&subscription, shards) {
         background.spawn(balance::run(shards, loaders, stop.clone()));
     }
     for task in plan.background {
-        let context =
-            BackgroundContext { broker: Arc::clone(&broker), metrics: metrics.clone(), stop: stop.clone() };
+        let context = BackgroundContext {
+            broker: Arc::clone(&broker),
+            metrics: metrics.clone(),
+            journal: journal.clone(),
+            stop: stop.clone(),
+        };
         background.spawn(task(context));
     }
     let exit = tokio::select! {
@@ -175,10 +182,14 @@ async fn serve_queues(
     };
     stop.cancel();
     drain_all(subscription, lanes, background, finish, drain).await;
-    match Arc::try_unwrap(broker) {
-        Ok(broker) => broker.close(CLOSING).await,
-        Err(_) => warn!("the broker is still in use; its connections end with the process"),
-    }
+    // Everything is settled by now, so that the journal has all it will ever have.
+    let closing = async {
+        match Arc::try_unwrap(broker) {
+            Ok(broker) => broker.close(CLOSING).await,
+            Err(_) => warn!("the broker is still in use; its connections end with the process"),
+        }
+    };
+    tokio::join!(closing, journal.close(CLOSING));
     exit
 }
 
@@ -213,10 +224,9 @@ async fn stranded(plan: &Plan, broker: &Broker) -> Option<String> {
 /// Runs every lane; those of a scheme at a stage share one pace.
 fn spawn_lanes(
     lanes: &mut JoinSet<()>,
-    program: Program,
     plans: Vec<LanePlan>,
     inboxes: Vec<Inbox>,
-    broker: &Broker,
+    (broker, scribe): (&Broker, &Scribe),
     (metrics, health): (&Metrics, &Health),
     finish: &CancellationToken,
 ) -> Vec<Shard> {
@@ -235,7 +245,8 @@ fn spawn_lanes(
             outbound: broker.outbound(),
             pace: Arc::clone(pace),
             telemetry,
-            worker: format!("{}/{}", binary(program), env!("CARGO_PKG_VERSION")),
+            worker: scribe.worker().to_owned(),
+            scribe: scribe.clone(),
             doubt: Mutex::default(),
             asked_to_step_back: watch::Sender::new(false),
             route,
@@ -315,6 +326,16 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// How much of the journal is kept; nothing when it is off.
+fn keep(settings: &JournalSettings) -> Option<JournalKeep> {
+    settings.on.then_some(JournalKeep { max_age: settings.max_age, max_bytes: settings.max_bytes })
+}
+
+/// Program and version, as in the headers of messages.
+fn worker_name(program: Program) -> String {
+    format!("{}/{}", binary(program), env!("CARGO_PKG_VERSION"))
 }
 
 /// The name of a worker's binary.

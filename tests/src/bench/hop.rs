@@ -1,4 +1,4 @@
-//! One hop: from the transformer's queue to the loader's, by three programs in turn.
+//! One hop: from the transformer's queue to the loader's, by four programs in turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt as _;
-use kingpost_broker::{Broker, BrokerConfig, Destination, Inspector, NoObserver, Posting, Topology};
+use kingpost_broker::{
+    Broker, BrokerConfig, Destination, Inspector, JournalReader, NoObserver, Posting, Topology,
+};
 use kingpost_model::{Route, StageName, Work};
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, QueuePurgeOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -35,16 +37,19 @@ pub(super) enum Mover {
     RelayByHand,
     /// `kingpost-transformer` with the shipped scheme.
     Transformer,
+    /// The same, writing the journal.
+    Journalled,
 }
 
 impl Mover {
-    const ALL: [Mover; 3] = [Mover::Relay, Mover::RelayByHand, Mover::Transformer];
+    const ALL: [Mover; 4] = [Mover::Relay, Mover::RelayByHand, Mover::Transformer, Mover::Journalled];
 
     fn title(self) -> &'static str {
         match self {
             Mover::Relay => "(a) bare relay",
             Mover::RelayByHand => "(b) relay, mapping by hand",
             Mover::Transformer => "(c) kingpost-transformer",
+            Mover::Journalled => "(d) with the journal",
         }
     }
 
@@ -53,8 +58,9 @@ impl Mover {
         let process = match self {
             Mover::Relay => Process::of("kingpost-bench")?.arg("relay"),
             Mover::RelayByHand => Process::of("kingpost-bench")?.arg("relay-by-hand"),
-            Mover::Transformer => Process::of("kingpost-transformer")?
+            Mover::Transformer | Mover::Journalled => Process::of("kingpost-transformer")?
                 .env("SCHEMES_DIR", shipped_schemes())
+                .env("JOURNAL", if self == Mover::Journalled { "on" } else { "off" })
                 .env("HTTP_ADDR", format!("127.0.0.1:{}", free_port()?)),
         };
         process.env("AMQP_URL", url).start()
@@ -150,7 +156,7 @@ pub(super) async fn measure(broker: &PrivateBroker, extent: Extent, size: &str, 
     // Fewer of the larger ones, so that every round takes one to two seconds.
     let (count, rounds) = (extent.of(150_000, 5_000) / (lines + 8), extent.of(11, 2));
     let works = orders::works(count, lines);
-    let urls = broker.vhosts(&["relay", "by-hand", "transformer"]).await?;
+    let urls = broker.vhosts(&["relay", "by-hand", "transformer", "journalled"]).await?;
     let mut lanes = Vec::new();
     for (mover, url) in Mover::ALL.into_iter().zip(urls) {
         let yard = Yard::prepare(url).await?;
@@ -173,7 +179,22 @@ pub(super) async fn measure(broker: &PrivateBroker, extent: Extent, size: &str, 
     println!(
         "\nhop, {size}: {lines} lines, {bytes} bytes in, {rounds} interleaved rounds of {count} messages"
     );
-    report(&lanes)
+    report(&lanes)?;
+    if let Some(lane) = lanes.iter().find(|lane| lane.mover == Mover::Journalled) {
+        let moved = works.len() * (rounds + 1) + COMPARED.min(works.len());
+        println!("  {:<28} {} of {moved} events", "in the journal", events(&lane.yard.url).await?);
+    }
+    Ok(())
+}
+
+/// How many events the journal holds.
+async fn events(url: &str) -> Result<usize> {
+    let reader = JournalReader::open(&BrokerConfig::for_url(url, "kingpost-bench")).await?;
+    let reader = reader.context("there is no journal")?;
+    let mut count = 0;
+    reader.scan(0, &[], |_| count += 1).await?;
+    reader.close().await;
+    Ok(count)
 }
 
 /// No measuring of programs that do different things.
@@ -193,8 +214,10 @@ async fn verify(lanes: &mut [Lane], works: &[Work]) -> Result<()> {
         let (Some(same), Some(by_hand), Some(ours)) = (bodies.next(), bodies.next(), bodies.next()) else {
             continue;
         };
+        let ours = ours?;
+        ensure!(bodies.next().transpose()? == Some(ours), "the journal changed {}", work.id);
         ensure!(*same? == *work.body, "the bare relay changed {}", work.id);
-        let [by_hand, ours] = [by_hand?, ours?].map(|body| serde_json::from_slice::<Value>(body));
+        let [by_hand, ours] = [by_hand?, ours].map(|body| serde_json::from_slice::<Value>(body));
         ensure!(by_hand? == ours?, "the two mappings differ for {}", work.id);
     }
     Ok(())
@@ -211,6 +234,8 @@ impl Lane {
         self.process.thaw()?;
         self.yard.arrived(works.len()).await?;
         let took = start.elapsed().as_secs_f64();
+        // What is done beside the work counts as well, whenever it is done.
+        at_rest(worker).await?;
         let count = works.len() as f64;
         let round = Round {
             messages_per_second: count / took,
@@ -238,6 +263,22 @@ impl Lane {
     }
 }
 
+/// Waits until a process uses no more time.
+async fn at_rest(pid: u32) -> Result<()> {
+    let (mut last, mut since) = (0.0_f64, Instant::now());
+    wait_for(DEADLINE, "a worker to come to rest", async || {
+        let now = match cpu_seconds(pid) {
+            Ok(now) => now,
+            Err(error) => return Some(Err(error)),
+        };
+        if now > last {
+            (last, since) = (now, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(400)).then_some(Ok(()))
+    })
+    .await?
+}
+
 fn report(lanes: &[Lane]) -> Result<()> {
     let title = ["", "msg/s", "µs CPU/msg own", "of the broker", "RSS busy", "RSS peak"];
     let [mover, rate, own, node, busy, peak] = title;
@@ -254,12 +295,15 @@ fn report(lanes: &[Lane]) -> Result<()> {
             memory_mb(lane.process.pid())?.1,
         );
     }
-    let [relay, by_hand, ours] = lanes else { return Ok(()) };
+    let [relay, by_hand, ours, journalled] = lanes else { return Ok(()) };
     result("throughput (c)/(b)", ours.speed(by_hand), "", Aim::AtLeast(0.9));
     result("CPU per message (c)/(b)", ours.mean(own) / by_hand.mean(own), "", Aim::AtMost(1.3));
     result("broker's CPU per message (c)/(b)", ours.mean(node) / by_hand.mean(node), "", Aim::None);
     result("throughput (c)/(a)", ours.speed(relay), "", Aim::None);
     result("CPU per message (c)/(a)", ours.mean(own) / relay.mean(own), "", Aim::None);
+    result("throughput (d)/(c)", journalled.speed(ours), "", Aim::None);
+    result("CPU per message (d)/(c)", journalled.mean(own) / ours.mean(own), "", Aim::None);
+    result("broker's CPU per message (d)/(c)", journalled.mean(node) / ours.mean(node), "", Aim::None);
     result("busy transformer, peak RSS", memory_mb(ours.process.pid())?.1, "MB", Aim::AtMost(40.0));
     Ok(())
 }

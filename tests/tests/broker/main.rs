@@ -8,6 +8,7 @@ mod alarms;
 mod consuming;
 mod dead_letters;
 mod delays;
+mod journal;
 mod leading;
 mod notices;
 mod permissions;
@@ -49,6 +50,7 @@ struct Counts {
     republished: AtomicUsize,
     blocked: AtomicUsize,
     consuming: AtomicUsize,
+    journal_dropped: AtomicUsize,
     rebuilt: Mutex<Vec<(Role, &'static str)>>,
 }
 
@@ -80,6 +82,10 @@ impl Observer for Counts {
 
     fn nacked(&self, _queue: &str) {
         self.nacked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn journal_dropped(&self, events: usize) {
+        self.journal_dropped.fetch_add(events, Ordering::Relaxed);
     }
 
     fn republished(&self, messages: usize) {

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use e2e::lab::{Node, shared_broker};
 use kingpost_broker::{
-    AuditEvent, AuditPhase, AuditTrail, Broker, ConnectError, Custody, Destination, NoObserver, Posting,
-    Replies, Topology,
+    AuditEvent, AuditPhase, AuditTrail, Broker, ConnectError, Custody, Destination, JournalKeep,
+    JournalReader, NoObserver, Posting, Replies, Topology,
 };
-use kingpost_model::{StageName, Tier};
+use kingpost_model::{JournalStep, JournalWriter, StageName, Tier};
 
 use crate::{QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
 
@@ -22,7 +22,12 @@ fn documented(variable: &str) -> Result<&'static str> {
 }
 
 /// A user with these permissions in the vhost of a URL; returns the URL with which it connects.
-async fn user(node: &Node, url: &str, name: &str, [configure, write, read]: [&str; 3]) -> Result<String> {
+pub(crate) async fn user(
+    node: &Node,
+    url: &str,
+    name: &str,
+    [configure, write, read]: [&str; 3],
+) -> Result<String> {
     let user = format!("{name}-{}", std::process::id());
     node.ctl(&["add_user", &user, "no-secret"]).await?;
     node.ctl(&["set_permissions", "--vhost", vhost(url)?, &user, configure, write, read]).await?;
@@ -32,6 +37,7 @@ async fn user(node: &Node, url: &str, name: &str, [configure, write, read]: [&st
 /// Declares everything, as somebody with the right to do so does beforehand.
 async fn declare_all(admin: &str) -> Result<()> {
     Topology::new([(SCHEME, 1)]).apply(&config(admin), false).await?;
+    JournalKeep::default().apply(&config(admin), false).await?;
     Ok(())
 }
 
@@ -108,11 +114,21 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
             share_limits(&broker).await?;
         }
         send_everywhere(&broker, stage).await.with_context(|| format!("{stage}"))?;
+        let journal = broker.journal(Some(JournalKeep::default()));
+        journal.write(JournalWriter::default().event(&work(stage, 1), JournalStep::Filtered, 1));
+        journal.close(SOON).await;
         let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
         take(&mut inboxes[0], 1).await.with_context(|| format!("{stage}"))?;
         subscription.close(SOON).await;
         broker.close(SOON).await;
     }
+    let own = [documented("ACTS")?, documented("ANSWERS")?, documented("BROWSES")?];
+    let operator = config(&user(node, &admin, "reader", own).await?);
+    let reader = JournalReader::open(&operator).await?.context("no journal")?;
+    let mut stages = Vec::new();
+    reader.scan(0, &[], |event| stages.push(event.stage)).await?;
+    reader.close().await;
+    assert_eq!(stages, ["extract", "transform", "load"]);
     Ok(())
 }
 

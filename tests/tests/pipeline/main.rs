@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod faults;
+mod journal;
 mod limits;
 
 use std::time::Duration;

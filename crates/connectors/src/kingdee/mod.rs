@@ -8,6 +8,7 @@ mod forms;
 mod identity;
 pub mod life;
 mod look_up;
+mod present;
 mod target;
 mod texts;
 
@@ -15,5 +16,6 @@ pub use books::{BookPage, Booked, Days, KingdeeBooks, Place};
 pub use content::{Amount, Content, Share};
 pub use forms::Form;
 pub use life::{Finish, OnChange, Rules};
+pub use present::{Looker, Present};
 pub use target::{KingdeeTarget, TargetSpec};
 pub use texts::catalogue;

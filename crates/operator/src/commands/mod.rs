@@ -10,6 +10,7 @@ mod reconcile;
 mod settings;
 mod status;
 mod topology;
+mod trace;
 
 use clap::{
     Parser, Subcommand,
@@ -47,6 +48,7 @@ enum Command {
     Status(status::Status),
     #[command(subcommand)]
     Topology(topology::Topology),
+    Trace(trace::Trace),
 }
 
 impl CommandLine {
@@ -62,6 +64,7 @@ impl CommandLine {
             Command::Settings(command) => Ok(command.run()),
             Command::Status(command) => Box::pin(command.run(session)).await,
             Command::Topology(command) => Box::pin(command.run(session)).await,
+            Command::Trace(command) => Box::pin(command.run(session)).await,
         }
     }
 }

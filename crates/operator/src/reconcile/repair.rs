@@ -183,7 +183,8 @@ pub(crate) async fn carry_out(order: &Order<'_>, progress: &Progress) -> Result<
     let dead = dead_numbers(order.broker, &scheme.name, &plan.documents).await?;
     let custody = Custody::take(order.broker, StageName::Transform, &scheme.name).await?;
     let mut repaired = Repaired::default();
-    let begun = Action::begin(order.broker, order.actor, "reconcile repair", |event| {
+    let journal = order.systems.journal;
+    let begun = Action::begin((order.broker, journal), order.actor, "reconcile repair", |event| {
         event.reason = order.reason.to_owned();
         event.queues = vec![Route::new(StageName::Transform, &*scheme.name).queue()];
         event.count = plan.documents.len() as u64;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_broker::BrokerConfig;
+use kingpost_broker::{BrokerConfig, JournalKeep};
 use kingpost_connectors::{Pace, Patience};
 use kingpost_model::Source;
 use kingpost_scheme::Scheme;
@@ -74,6 +74,8 @@ pub(crate) struct Systems {
     pub(crate) books: Box<dyn Books>,
     /// Where messages wait and dead letters lie; nothing when they are not to be asked.
     pub(crate) broker: Option<BrokerConfig>,
+    /// How much of the journal is kept, where there is one.
+    pub(crate) journal: Option<JournalKeep>,
     pub(crate) patience: Patience,
     pub(crate) pace: Pace,
 }

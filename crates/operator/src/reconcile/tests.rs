@@ -304,6 +304,7 @@ fn systems(held: Vec<Held>, booked: Vec<Booked>, busy_every: u32) -> Systems {
         widest: Duration::from_secs(30 * 86_400),
         books: Box::new(Kingdee(booked)),
         broker: None,
+        journal: None,
         patience: Patience::default(),
         pace: Pace::per_minute(30),
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use kingpost_broker::{AuditLetter, Custody, CustodyError, Destination, Held, Parcel, Posting, Round};
-use kingpost_model::{RecordKey, Route, StageName, Work, WorkId};
+use kingpost_model::{JournalStep, RecordKey, Route, StageName, Work, WorkId};
 use tokio::sync::watch;
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     rate::Rate,
     select::destination,
 };
-use crate::act::audited;
+use crate::act::{Scribe, audited, now_ms};
 
 /// A round holds letters that it passes over, and a broker takes them back after half an hour.
 const ROUND_MAX: Duration = Duration::from_secs(120);
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) stopped: Mutex<BTreeMap<usize, Why>>,
     /// Letters that were taken out because a copy of theirs was on its way or had ended well, for the audit trail.
     pub(super) removed: Mutex<Vec<AuditLetter>>,
+    pub(super) scribe: Scribe,
 }
 
 impl Shared {
@@ -296,12 +297,16 @@ impl Lane {
             return Ok(Ok(()));
         }
         let (moves, entries) = self.moves(batch).await;
+        let at_ms = now_ms();
         let moved = round.move_to(moves).await?;
         let mut ledger = self.shared.ledger();
         let mut refusal = None;
         for (moved, entry) in moved.into_iter().zip(entries) {
             match moved.refused {
-                None => ledger.sent(entry),
+                None => {
+                    self.shared.scribe.write(&moved.letter.work, JournalStep::Replayed, at_ms);
+                    ledger.sent(entry);
+                }
                 Some(why) => {
                     ledger.unsent(entry);
                     refusal.get_or_insert(why);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kingpost_broker::{AuditLetter, BrokerConfig, Custody, Replies};
+use kingpost_broker::{AuditLetter, BrokerConfig, Custody, JournalKeep, Replies};
 use kingpost_model::{LoadedHow, StageName};
 use kingpost_settings::Exit;
 use serde_json::{Value, json};
@@ -39,6 +39,8 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(120);
 pub(crate) struct Order {
     pub(crate) plan: Plan,
     pub(crate) broker: BrokerConfig,
+    /// How much of the journal is kept, where there is one.
+    pub(crate) journal: Option<JournalKeep>,
     pub(crate) shards: Shards,
     pub(crate) rules: Rules,
     /// Messages per second after the canary steps; 0 is no limit.
@@ -125,6 +127,7 @@ pub(crate) async fn run(order: Order) -> Result<Ended, Stop> {
         stop: watch::Sender::new(false),
         stopped: Mutex::default(),
         removed: Mutex::default(),
+        scribe: action.scribe(),
     });
     let reader = listen(Arc::clone(&shared), replies).await?;
     let ear = tokio::spawn(heed(Arc::clone(&shared)));
@@ -181,7 +184,7 @@ async fn begin(order: &Order) -> Result<Action, Stop> {
         sha256: entry.sha256.clone(),
     });
     let queues = plan.queues().into_iter().map(|(queue, ..)| queue).collect();
-    Action::begin(&order.broker, &order.actor, "dead replay", |event| {
+    Action::begin((&order.broker, order.journal), &order.actor, "dead replay", |event| {
         event.reason.clone_from(&order.reason);
         event.queues = queues;
         event.count = plan.letters.len() as u64;

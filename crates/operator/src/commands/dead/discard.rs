@@ -4,8 +4,8 @@ use std::{
 };
 
 use clap::Args;
-use kingpost_broker::{AuditLetter, Custody, CustodyError, Identity};
-use kingpost_model::Route;
+use kingpost_broker::{AuditLetter, Custody, CustodyError, Held, Identity, Round};
+use kingpost_model::{JournalStep, Route, Work};
 use serde_json::json;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     read::Places,
 };
 use crate::{
-    act::{Action, Actor, audited, new_id},
+    act::{Action, Actor, Scribe, audited, new_id, now_ms},
     ending::{Report, Stop},
     session::Session,
     terminal::{self, counted, plain},
@@ -120,7 +120,7 @@ impl Discard {
             }
         }
         let letters = std::mem::take(&mut chosen.letters);
-        let action = Action::begin(&places.broker, &self.actor, "dead discard", |event| {
+        let action = Action::begin((&places.broker, places.journal), &self.actor, "dead discard", |event| {
             event.reason.clone_from(&self.reason);
             event.queues = chosen.wanted.keys().cloned().collect();
             event.count = count as u64;
@@ -129,7 +129,7 @@ impl Discard {
             event.details = json!({"selected": self.filter.describe(), "file": path.display().to_string()});
         })
         .await?;
-        let (gone, trouble) = remove(&custodies, &mut chosen.wanted).await;
+        let (gone, trouble) = remove(&custodies, &mut chosen.wanted, &action.scribe()).await;
         let outcomes = [("discarded", gone), ("no longer there", count - gone)];
         let outcomes = outcomes.map(|(name, count)| (name.to_owned(), count as u64));
         notes.push_str(&chosen.notes);
@@ -231,11 +231,11 @@ async fn custodies(places: &Places) -> Result<(Vec<Custody>, String), Stop> {
 }
 
 /// Takes out exactly what was exported; how many, and what went wrong on the way.
-async fn remove(custodies: &[Custody], wanted: &mut Wanted) -> (usize, Option<Stop>) {
+async fn remove(custodies: &[Custody], wanted: &mut Wanted, scribe: &Scribe) -> (usize, Option<Stop>) {
     let mut gone = 0;
     for custody in custodies {
         if let Some(left) = wanted.get_mut(&custody.queue())
-            && let Err(error) = remove_from(custody, left, &mut gone).await
+            && let Err(error) = remove_from(custody, left, &mut gone, scribe).await
         {
             return (gone, Some(error.into()));
         }
@@ -247,6 +247,7 @@ async fn remove_from(
     custody: &Custody,
     left: &mut HashMap<Identity, usize>,
     gone: &mut usize,
+    scribe: &Scribe,
 ) -> Result<(), CustodyError> {
     let mut round = custody.round().await?;
     let mut group = Vec::new();
@@ -256,13 +257,18 @@ async fn remove_from(
             group.push(held);
         }
         if group.len() >= GROUP {
-            let size = group.len();
-            round.remove(std::mem::take(&mut group)).await?;
-            *gone += size;
+            *gone += drop_group(&mut round, std::mem::take(&mut group), scribe).await?;
         }
     }
-    let size = group.len();
-    round.remove(group).await?;
-    *gone += size;
+    *gone += drop_group(&mut round, group, scribe).await?;
     round.close().await
+}
+
+/// Takes a group out; how many.
+async fn drop_group(round: &mut Round<'_>, group: Vec<Held>, scribe: &Scribe) -> Result<usize, CustodyError> {
+    let works: Vec<Work> = group.iter().map(|held| held.letter.work.clone()).collect();
+    let at_ms = now_ms();
+    round.remove(group).await?;
+    works.iter().for_each(|work| scribe.write(work, JournalStep::Discarded, at_ms));
+    Ok(works.len())
 }

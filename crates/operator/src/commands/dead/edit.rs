@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, Parser};
 use kingpost_broker::{Custody, Destination, Held, Letter, Posting};
-use kingpost_model::{Route, StageName};
+use kingpost_model::{JournalStep, Route, StageName};
 use kingpost_scheme::Scheme;
 use serde_json::json;
 use tempfile::TempDir;
@@ -21,7 +21,7 @@ use super::{
     revision::{self, Change, Verdict},
 };
 use crate::{
-    act::{Action, Actor, audited},
+    act::{Action, Actor, audited, now_ms},
     ending::{Report, Stop},
     session::Session,
     terminal::{self, counted, plain},
@@ -184,7 +184,7 @@ impl Edit {
         };
         let details = details(&held.letter, &twins, changes, &body)?;
         let (letter, count) = (held.letter.clone(), 1 + twins.len());
-        let action = Action::begin(&places.broker, &self.actor, "dead edit", |event| {
+        let action = Action::begin((&places.broker, places.journal), &self.actor, "dead edit", |event| {
             event.reason.clone_from(&self.reason);
             event.queues = vec![letter.queue.clone()];
             event.count = count as u64;
@@ -193,11 +193,13 @@ impl Edit {
         })
         .await?;
         let work = revision::work(&letter, body, action.id());
-        let id = work.id.as_str().to_owned();
+        let (id, edited) = (work.id.as_str().to_owned(), work.clone());
         let posting = Posting { destination: Destination::Dead(Route::new(stage, scheme)), work };
+        let at_ms = now_ms();
         let moved = round.move_to(vec![(held, vec![posting.into()])]).await?;
         let refused = moved.into_iter().find_map(|moved| moved.refused);
         if refused.is_none() {
+            action.scribe().write(&edited, JournalStep::Edited, at_ms);
             // The edited letter is confirmed; one of these that stayed would bring the old document again.
             round.remove(twins.into()).await?;
         }

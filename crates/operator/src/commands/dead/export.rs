@@ -62,7 +62,7 @@ impl Export {
         };
         let written = writer.finish()?;
         // Without an entry in the trail no letter leaves the broker's care.
-        let action = Action::begin(&places.broker, &self.actor, "dead export", |event| {
+        let action = Action::begin((&places.broker, None), &self.actor, "dead export", |event| {
             event.queues =
                 places.queues.iter().map(|(stage, name)| Route::new(*stage, &**name).dead_queue()).collect();
             event.count = written.count as u64;

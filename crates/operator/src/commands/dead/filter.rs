@@ -44,7 +44,7 @@ pub(crate) struct Filter {
 }
 
 /// A value that says something: an empty one, as of an unset variable, would be held by every letter.
-pub(super) fn some(text: &str) -> Result<String, String> {
+pub(crate) fn some(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty, and would mean every letter".to_owned()),
         _ => Ok(text.to_owned()),

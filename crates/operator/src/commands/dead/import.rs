@@ -5,11 +5,11 @@ use std::{
 
 use clap::Args;
 use kingpost_broker::{AuditLetter, Custody, Letter, Parcel};
-use kingpost_model::StageName;
+use kingpost_model::{JournalStep, StageName, Work};
 
 use super::file::{self, Line, Reader};
 use crate::{
-    act::{Action, Actor},
+    act::{Action, Actor, Scribe, now_ms},
     ending::{Report, Stop},
     session::Session,
     terminal::counted,
@@ -63,7 +63,8 @@ impl Import {
 
     pub(super) async fn run(self, session: &Session) -> Result<Report, Stop> {
         let checked = file::check(&self.file)?;
-        let broker = session.broker(&session.settings()?);
+        let settings = session.settings()?;
+        let broker = session.broker(&settings);
         let mut custodies = BTreeMap::new();
         for Line { queue, .. } in &checked.letters {
             if custodies.contains_key(queue) {
@@ -84,16 +85,18 @@ impl Import {
         if named.is_empty() {
             return Ok(Report::done(self.told(0, left_out)));
         }
-        let action = Action::begin(&broker, &self.actor, "dead import", |event| {
-            event.reason.clone_from(&self.reason);
-            event.queues = custodies.keys().cloned().collect();
-            event.count = named.len() as u64;
-            event.digest = Some(checked.sha256.clone());
-            event.details = serde_json::json!({"file": self.file.display().to_string()});
-            event.letters = named;
-        })
-        .await?;
-        let published = publish(&self.file, &checked.sha256, &custodies, &mut there).await;
+        let action =
+            Action::begin((&broker, Session::journal(&settings)), &self.actor, "dead import", |event| {
+                event.reason.clone_from(&self.reason);
+                event.queues = custodies.keys().cloned().collect();
+                event.count = named.len() as u64;
+                event.digest = Some(checked.sha256.clone());
+                event.details = serde_json::json!({"file": self.file.display().to_string()});
+                event.letters = named;
+            })
+            .await?;
+        let published =
+            publish((&self.file, &checked.sha256), &custodies, &mut there, &action.scribe()).await;
         let (count, end) = match &published {
             Ok(count) => (*count, "imported"),
             Err((count, _)) => (*count, "imported before it broke off"),
@@ -145,10 +148,10 @@ fn take(there: &mut There, fingerprint: &str) -> bool {
 
 /// Publishes every letter of a file that isn't there yet; how many, also when it breaks off.
 async fn publish(
-    path: &Path,
-    sha256: &str,
+    (path, sha256): (&Path, &str),
     custodies: &BTreeMap<String, Custody>,
     there: &mut There,
+    scribe: &Scribe,
 ) -> Result<usize, (usize, Stop)> {
     let mut reader = Reader::open(path).map_err(|stop| (0, stop))?;
     let (mut count, mut group, mut bytes) = (0, Vec::new(), 0);
@@ -160,7 +163,7 @@ async fn publish(
             group.push(letter);
         }
         if ended || group.len() >= GROUP || bytes >= GROUP_BYTES {
-            count += together(std::mem::take(&mut group), custodies)
+            count += together(std::mem::take(&mut group), custodies, scribe)
                 .await
                 .map_err(|(n, stop)| (count + n, stop))?;
             bytes = 0;
@@ -179,20 +182,26 @@ async fn publish(
 async fn together(
     letters: Vec<Letter>,
     custodies: &BTreeMap<String, Custody>,
+    scribe: &Scribe,
 ) -> Result<usize, (usize, Stop)> {
     let mut count = 0;
-    let mut by_queue: BTreeMap<String, Vec<Parcel>> = BTreeMap::new();
+    let mut by_queue: BTreeMap<String, Vec<Letter>> = BTreeMap::new();
     for letter in letters {
-        by_queue.entry(letter.queue.clone()).or_default().push(letter.into());
+        by_queue.entry(letter.queue.clone()).or_default().push(letter);
     }
-    for (queue, parcels) in by_queue {
+    for (queue, letters) in by_queue {
         let Some(custody) = custodies.get(&queue) else {
             return Err((
                 count,
                 Stop::failed(format!("the file was changed while it was read: `{queue}` is new")),
             ));
         };
+        let works: Vec<Work> = letters.iter().map(|letter| letter.work.clone()).collect();
+        let parcels = letters.into_iter().map(Parcel::from).collect();
+        let at_ms = now_ms();
         let fates = custody.publish(parcels).await.map_err(|error| (count, error.into()))?;
+        let taken = works.iter().zip(&fates).filter(|(_, fate)| fate.is_none());
+        taken.for_each(|(work, _)| scribe.write(work, JournalStep::Imported, at_ms));
         count += fates.iter().filter(|fate| fate.is_none()).count();
         if let Some(refusal) = fates.into_iter().flatten().next() {
             return Err((count, Stop::failed(refusal)));

@@ -12,10 +12,11 @@ mod replay;
 mod results;
 mod revision;
 mod show;
-mod source;
+pub(super) mod source;
 
 use clap::Subcommand;
 
+pub(super) use self::filter::some;
 pub(super) use self::{
     filter::Filter,
     list::{Group, Groups},

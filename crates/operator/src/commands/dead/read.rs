@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use kingpost_broker::{BrokerConfig, Inspector, Letter};
+use kingpost_broker::{BrokerConfig, Inspector, JournalKeep, Letter};
 use kingpost_model::{Route, StageName};
 
 use super::filter::Filter;
@@ -17,6 +17,8 @@ pub(crate) struct Places {
     /// Stage and scheme of each, in the order of schemes and, within one, of the flow.
     pub(crate) queues: Vec<(StageName, String)>,
     pub(crate) broker: BrokerConfig,
+    /// How much of the journal is kept, where there is one.
+    pub(crate) journal: Option<JournalKeep>,
 }
 
 /// What was read, and what was not.
@@ -51,7 +53,7 @@ impl Places {
         let stages = filter.stages();
         let queues =
             names.iter().flat_map(|name| stages.iter().map(|stage| (*stage, name.clone()))).collect();
-        Ok(Places { queues, broker: session.broker(&settings) })
+        Ok(Places { queues, broker: session.broker(&settings), journal: Session::journal(&settings) })
     }
 
     /// Hands every letter that a filter means to `each`, queue by queue in its own order, looking at `limit` letters of

@@ -106,6 +106,7 @@ impl Replay {
         let order = Order {
             plan,
             broker: broker.clone(),
+            journal: Session::journal(&settings),
             shards,
             rules,
             rate: self.rate,

@@ -89,6 +89,26 @@ impl Sources {
     }
 }
 
+impl Sources {
+    /// What the source of a scheme has under a number now.
+    ///
+    /// # Errors
+    /// Why that can't be told, for a person.
+    pub(crate) async fn look(
+        &self,
+        scheme: &str,
+        number: &str,
+        since_ms: Option<i64>,
+    ) -> Result<Fetched, String> {
+        let Some((scheme, source)) = self.schemes.get(scheme) else {
+            return Err(format!("no source was opened for the scheme `{scheme}`"));
+        };
+        let start = scheme.source.window.start.as_second();
+        let since_s = since_ms.map_or(start, |ms| ms.div_euclid(1_000));
+        fetched(&**source, number, since_s).await.map_err(|failure| failure.to_string())
+    }
+}
+
 /// The number of a letter's order in the source.
 fn order_number(letter: &Letter) -> Result<&str, String> {
     let work = &letter.work;

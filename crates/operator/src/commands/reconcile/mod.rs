@@ -189,6 +189,7 @@ impl Reconcile {
             widest: widest_window(&scheme),
             books: Box::new(books),
             broker: broker.clone(),
+            journal: Session::journal(&settings.common),
             patience: Patience::default(),
             pace: Pace::per_minute(self.rate),
         };

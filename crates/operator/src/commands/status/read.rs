@@ -119,7 +119,8 @@ impl<'a> Reader<'a> {
         if let Some((_, groups)) = self.known.get(queue).filter(|(known, _)| *known == held) {
             return Ok(groups.clone());
         }
-        let places = Places { queues: vec![(stage, scheme.to_owned())], broker: self.broker.clone() };
+        let queues = vec![(stage, scheme.to_owned())];
+        let places = Places { queues, broker: self.broker.clone(), journal: None };
         let mut groups = Groups::default();
         let now_ms = Timestamp::now().as_millisecond();
         places

@@ -41,9 +41,22 @@ impl Apply {
         let (schemes, settings) = both(session.schemes(), session.settings())?;
         let topology =
             Topology::new(schemes.iter().map(|scheme| (scheme.name.as_str(), scheme.target.shards)));
-        let parts = topology.apply(&session.broker(&settings), self.dry_run).await?;
+        let broker = session.broker(&settings);
+        let mut parts = topology.apply(&broker, self.dry_run).await?;
+        let mut notes = remedies(&parts);
+        let exit = exit(&parts, self.dry_run);
+        if let Some(keep) = Session::journal(&settings) {
+            // Nothing depends on it, so that whatever becomes of it is no failure.
+            match keep.apply(&broker, self.dry_run).await {
+                Ok(journal) => parts.extend(journal),
+                Err(error) => notes.push_str(&format!(
+                    "note: the journal is not there: {error}; `kingpost trace` knows less then, and all else works; \
+                     JOURNAL=off says that none is wanted\n"
+                )),
+            }
+        }
         let out = if self.json { lines(&parts) } else { table(&parts, self.dry_run, session.width) };
-        Ok(Report { exit: exit(&parts, self.dry_run), ..Report::done(out).with_notes(remedies(&parts)) })
+        Ok(Report { exit, ..Report::done(out).with_notes(notes) })
     }
 }
 

@@ -1,6 +1,6 @@
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
-use kingpost_broker::{QueueDepth, RESUME_EXCHANGE, Topology, UNROUTABLE};
+use kingpost_broker::{JOURNAL, QueueDepth, RESUME_EXCHANGE, Topology, UNROUTABLE};
 use kingpost_model::{DEAD_EXCHANGE, REPLY_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
 use serde::Serialize;
 use serde_json::json;
@@ -61,6 +61,8 @@ enum Purpose {
     Wait,
     /// What came back to a queue that is gone.
     Unroutable,
+    /// What happened to each document.
+    Journal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ impl Queue {
     /// What a person should see at a glance.
     fn remark(&self) -> &'static str {
         match (self.purpose, self.depth) {
+            (Purpose::Journal, None) => "no journal is kept",
+            (Purpose::Journal, Some(_)) => "see `kingpost trace`",
             (_, None) => "not there",
             (Purpose::Work, Some(depth)) if depth.consumers == 0 => "no worker consumes it",
             (Purpose::Dead, Some(depth)) if depth.ready > 0 => "see `kingpost dead list`",
@@ -112,6 +116,7 @@ fn queues<'a>(schemes: impl Iterator<Item = (&'a str, u32)>) -> Vec<Queue> {
     }
     queues.extend(RETRY_TIERS.map(|tier| Queue::new(tier.queue, None, Purpose::Wait)));
     queues.push(Queue::new(UNROUTABLE, None, Purpose::Unroutable));
+    queues.push(Queue::new(JOURNAL, None, Purpose::Journal));
     queues
 }
 
@@ -191,7 +196,7 @@ mod tests {
         assert!(of_b.iter().all(|name| names.iter().filter(|own| own == name).count() == 1), "{names:?}");
         assert!(names.contains(&"cursor.a".to_owned()) && names.contains(&"load.a".to_owned()));
         assert!(names.contains(&"loaders.b".to_owned()) && !names.contains(&"loaders.a".to_owned()));
-        assert_eq!(names.len(), 8 + 10 + RETRY_TIERS.len() + 1);
+        assert_eq!(names.len(), 8 + 10 + RETRY_TIERS.len() + 2);
     }
 
     #[test]
