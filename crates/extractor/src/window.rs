@@ -126,7 +126,8 @@ impl Reading<'_> {
                 break;
             }
         }
-        let times = if evidence.len() == 2 { "twice".to_owned() } else { format!("{} times", evidence.len()) };
+        let times =
+            if evidence.len() == 2 { "twice".to_owned() } else { format!("{} times", evidence.len()) };
         let text = format!(
             "the window {window} was read {times} and gave fewer documents than the source counts ({}); check the page \
              base and the account's permissions in the source system",

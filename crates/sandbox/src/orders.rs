@@ -13,11 +13,11 @@ mod render;
 mod truth;
 
 pub use book::SortBy;
-pub use live::Rates;
 pub(crate) use book::{Book, Criteria, Sorting};
 pub(crate) use edit::Edit;
 pub(crate) use generate::Plan;
 pub(crate) use live::Live;
+pub use live::Rates;
 pub(crate) use render::Style;
 use render::render;
 

@@ -62,7 +62,8 @@ impl Living {
         let (held, rest) = (Arc::clone(&book), Arc::clone(&still));
         let shelf = Shelf::new(size, Vec::new(), move |call, _| {
             let (mut book, mut dice) = (held.lock().unwrap(), dice.lock().unwrap());
-            for (_, edit) in edits.iter().filter(|(at, _)| *at == call.index && !rest.load(Ordering::Relaxed)) {
+            for (_, edit) in edits.iter().filter(|(at, _)| *at == call.index && !rest.load(Ordering::Relaxed))
+            {
                 happen(&mut book, *edit, clock.fetch_add(1, Ordering::Relaxed));
             }
             Act::Page(answer(&book, (call.window, call.page, size), order, &mut dice))
@@ -109,7 +110,12 @@ fn happen(book: &mut Vec<Document>, edit: Edit, now: i64) {
 }
 
 /// A page as WDT gives it: both ends of the interval belong to it.
-fn answer(book: &[Document], (window, page, size): (Window, u32, u32), order: Order, dice: &mut Dice) -> Page {
+fn answer(
+    book: &[Document],
+    (window, page, size): (Window, u32, u32),
+    order: Order,
+    dice: &mut Dice,
+) -> Page {
     let second = |d: &Document| d.modified_ms.unwrap_or_default() / 1_000;
     let mut found: Vec<_> =
         book.iter().filter(|d| (window.from_s..=window.to_s).contains(&second(d))).cloned().collect();
@@ -143,7 +149,8 @@ async fn forward(source: &Living, window: Window) -> BTreeSet<String> {
 /// What everybody writes next: as many calls at once as the first count asks for. They arrive in any order.
 async fn parallel(source: &Living, window: Window, dice: &mut Dice) -> BTreeSet<String> {
     let first = source.shelf.page(window, 0).await.unwrap();
-    let mut pages: Vec<u32> = (0..=u32::try_from(first.total.unwrap()).unwrap() / source.shelf.page_size()).collect();
+    let mut pages: Vec<u32> =
+        (0..=u32::try_from(first.total.unwrap()).unwrap() / source.shelf.page_size()).collect();
     for at in (1..pages.len()).rev() {
         pages.swap(at, dice.below(at + 1));
     }
@@ -208,7 +215,11 @@ async fn a_document_that_left_after_it_was_seen_makes_up_for_none_that_was_never
     // B never; and D, which was seen, is cancelled. Three distinct documents were seen and the source counts three.
     let [a, b, c, d] = ["A", "B", "C", "D"].map(|n| document(n, T + 9, n));
     let source = Shelf::new(2, vec![a, b, c, d], |call, all| {
-        let all: Vec<_> = all.iter().filter(|_| (call.window.from_s..call.window.to_s).contains(&(T + 9))).cloned().collect();
+        let all: Vec<_> = all
+            .iter()
+            .filter(|_| (call.window.from_s..call.window.to_s).contains(&(T + 9)))
+            .cloned()
+            .collect();
         let [a, b, c, d] = &all[..] else { return Act::Page(Page { documents: Vec::new(), total: Some(0) }) };
         let (documents, total) = match (call.index, call.page) {
             (0, _) => (vec![a, b], 4),

@@ -275,9 +275,7 @@ impl Book {
     /// The slots that something can happen to; another quantity only to an order that nothing is wrong with.
     pub(super) fn suiting(&self, edit: Edit) -> Vec<usize> {
         let suits = |slot: &Slot| {
-            !slot.deleted
-                && edit.suits(&slot.now.status)
-                && (edit != Edit::Content || slot.fate == "posts")
+            !slot.deleted && edit.suits(&slot.now.status) && (edit != Edit::Content || slot.fate == "posts")
         };
         self.slots.iter().enumerate().filter(|(_, slot)| suits(slot)).map(|(at, _)| at).collect()
     }

@@ -85,7 +85,11 @@ impl Plan {
             number => number.wrapping_mul(2_654_435_761) >> 7,
         };
         let carrier = rng.chance(2, 3).then(|| *rng.pick(&CARRIERS));
-        let status = if index < self.completed || self.birth(index).is_some() { 80 } else { *rng.pick(&[10, 20, 30, 37, 40]) };
+        let status = if index < self.completed || self.birth(index).is_some() {
+            80
+        } else {
+            *rng.pick(&[10, 20, 30, 37, 40])
+        };
         let mut order = Order {
             index,
             order_no: format!("RK{}{:05}", beijing::compact_date(created), index + 1),

@@ -38,7 +38,8 @@ impl Rates {
     pub(crate) fn parse(text: &str) -> Result<Rates, String> {
         let mut rates = Rates::default();
         if let Ok(share) = text.parse::<f64>() {
-            rates = Rates { modify: share, cancel: share / 10.0, add: share / 10.0, complete: share, ..rates };
+            rates =
+                Rates { modify: share, cancel: share / 10.0, add: share / 10.0, complete: share, ..rates };
             return rates.checked();
         }
         for part in text.split(',') {
@@ -64,7 +65,9 @@ impl Rates {
     pub(crate) fn checked(self) -> Result<Rates, String> {
         let shares = [self.modify, self.content, self.cancel, self.complete, self.add];
         match shares.iter().find(|share| !(0.0..=MOST_PER_MINUTE).contains(*share)) {
-            Some(share) => Err(format!("{share} is no share of the orders per minute (0.05 is 5 %, {MOST_PER_MINUTE} the most)")),
+            Some(share) => Err(format!(
+                "{share} is no share of the orders per minute (0.05 is 5 %, {MOST_PER_MINUTE} the most)"
+            )),
             None => Ok(self),
         }
     }
@@ -178,7 +181,9 @@ mod tests {
         assert_eq!((one.modify, one.content, one.complete), (0.05, 0.0, 0.05));
         let two = Rates::parse("modify=0.2,content=0.1").unwrap();
         assert_eq!((two.modify, two.content, two.cancel), (0.2, 0.1, 0.0));
-        for (text, part) in [("modify", "NAME=SHARE"), ("modfy=1", "modfy"), ("add=x", "\"x\""), ("-1", "-1"), ("NaN", "NaN")] {
+        for (text, part) in
+            [("modify", "NAME=SHARE"), ("modfy=1", "modfy"), ("add=x", "\"x\""), ("-1", "-1"), ("NaN", "NaN")]
+        {
             let error = Rates::parse(text).unwrap_err();
             assert!(error.contains(part), "{error}");
         }

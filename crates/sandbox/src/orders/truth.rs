@@ -27,8 +27,7 @@ impl Truth<'_> {
 
     /// The completed orders for which `is_done` is false, and those whose last version nobody was shown yet.
     pub(crate) fn pending(&self, is_done: impl Fn(&str) -> bool) -> String {
-        let completed =
-            self.book.slots().filter(|slot| !slot.deleted && slot.now.status == COMPLETED);
+        let completed = self.book.slots().filter(|slot| !slot.deleted && slot.now.status == COMPLETED);
         json::array_text(completed.filter_map(|slot| {
             let done = is_done(&slot.order_no);
             (!done || !slot.now.shown).then(|| {

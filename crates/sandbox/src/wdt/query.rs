@@ -266,7 +266,8 @@ impl Call {
         };
         let number = |name: &str| self.value(name).parse().map_err(|_| paging_only());
         let counts = self.value("calc_total") == "1";
-        let pager = Pager { base: DIRECT_BASE, number: number("page_no")?, size: number("page_size")?, counts };
+        let pager =
+            Pager { base: DIRECT_BASE, number: number("page_no")?, size: number("page_size")?, counts };
         Ok((criteria.clone(), pager.checked()?))
     }
 
