@@ -509,8 +509,7 @@ mod tests {
         let ledger = json!([save("RK1", false), save("RK1", false), save("RK3", true), save("RK3", true)]);
         account.audit(&ledger).unwrap();
         assert_eq!(account.duplicated.len(), 2, "{:?}", account.duplicated);
-        let line =
-            "attempted 4, acknowledged 1, ok 1, lost 1, duplicated 2, unexpected 2, dead 0, ambiguous 0, \
+        let line = "attempted 4, acknowledged 1, ok 1, lost 1, duplicated 2, unexpected 2, dead 0, ambiguous 0, \
                     reported 0, withdrawn 0";
         assert_eq!(account.counters().to_string(), line);
         let mut sound = Account::default();

@@ -11,6 +11,9 @@ use kingpost_wdt::{ByNumber, Class, Client, Method, Query, Row, WdtError, values
 
 use crate::Calls;
 
+/// How long a window that isn't over on WDT's own clock is left alone at a time.
+const CLOCK_WAIT: Duration = Duration::from_secs(30);
+
 /// One kind of WDT document, read by its time of change.
 pub struct WdtSource {
     client: Client,
@@ -53,9 +56,10 @@ impl WdtSource {
         }
         let text = format!(
             "this machine's clock is {ahead_s} s ahead of WDT's, where the window {window} isn't safely over and documents \
-             may still enter it; it is read in {wait_s} s; set the clock (NTP), or lengthen `source.window.lag`"
+             may still enter it; it is read in {wait_s} s at the latest; set the clock (NTP), or lengthen `source.window.lag`"
         );
-        let wait = Duration::from_secs(wait_s.unsigned_abs());
+        // Asked again before that, since somebody may set the clock.
+        let wait = Duration::from_secs(wait_s.unsigned_abs()).min(CLOCK_WAIT);
         Some(Failure::new(FailureKind::Unavailable, text).by(Fault::Us).retry_after(wait))
     }
 

@@ -7,6 +7,7 @@ use kingpost_model::{
     Work, WorkId,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     ledger::{Ledger, Sender},
@@ -110,9 +111,16 @@ impl Reading<'_> {
     ) -> Result<usize, Interrupted> {
         let (mut seen, mut counted) = (HashSet::new(), None);
         let mut evidence = Vec::new();
+        let mut believes = true;
         loop {
-            let pass = self.pass(window, patience, ledger).await?;
+            let pass = self.pass(window, patience, ledger, believes).await?;
             let (found, before) = (pass.seen.len(), seen.len());
+            if pass.counted.is_some_and(|counted| found as u64 > counted) {
+                // A count that is too low would end the window before its last page.
+                warn!(%window, found, counted = pass.counted, "the source counts fewer documents than it shows");
+                (believes, counted) = (false, None);
+                continue;
+            }
             seen.extend(pass.seen);
             counted = counted.max(pass.counted);
             // Whatever there was when the first pass began has been seen at last, in whichever pass.
@@ -165,15 +173,17 @@ impl Reading<'_> {
     }
 
     /// One pass from the last page to the first, strictly one page after another: a document that changes meanwhile
-    /// leaves the window, and everything behind it moves one place towards pages that are still to be read.
+    /// leaves the window, and everything behind it moves one place towards pages that are still to be read. A count that
+    /// isn't believed is not asked for the last page either.
     async fn pass(
         &self,
         window: Window,
         patience: &Patience<'_>,
         ledger: &mut Ledger,
+        believes: bool,
     ) -> Result<Pass, Interrupted> {
         let first = patience.page(window, 0).await?;
-        let last = match counted(&first) {
+        let last = match counted(&first).filter(|_| believes) {
             Some(total) => last_of(window, total, patience.page_size())?,
             None => find_last(window, &first, patience).await?,
         };
@@ -185,7 +195,7 @@ impl Reading<'_> {
                 Some(page) => page,
                 None => patience.page(window, number).await?,
             };
-            totals.extend(page.total);
+            totals.extend(page.total.filter(|_| believes));
             self.publish(window, page.documents, ledger, &mut seen);
             patience.flush().await?;
         }

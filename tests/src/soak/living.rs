@@ -15,7 +15,9 @@ const WIDTH_S: i64 = 300;
 /// The share of the documents that is modified each minute; a tenth of it is cancelled, and as much added.
 const SHARE: f64 = 0.05;
 /// From one kill to the next.
-const KILL_EVERY: Duration = Duration::from_secs(15);
+const KILL_EVERY: Duration = Duration::from_secs(6);
+/// Milliseconds that WDT and Kingdee take for an answer: slow enough that edits and kills meet windows that are being read.
+const LATENCIES: [&str; 4] = ["--wdt-latency", "200", "--kingdee-latency", "100"];
 /// Without any progress for so long, the run has failed.
 const STANDSTILL: Duration = Duration::from_secs(180);
 const READY: Duration = Duration::from_secs(60);
@@ -68,7 +70,7 @@ pub async fn living(documents: u32, windows: u32) -> Result<bool> {
         from: Some(from.clone()),
         spread: Some(format!("{spread}s")),
         // Otherwise Kingdee itself would refuse what is posted twice, and nothing would be shown.
-        args: vec!["--repeated-numbers".to_owned()],
+        args: ["--repeated-numbers"].iter().chain(&LATENCIES).map(|arg| (*arg).to_owned()).collect(),
         ..SandboxOptions::default()
     };
     let sandbox = Sandbox::start(options).await?;
@@ -129,11 +131,11 @@ struct Run<'a> {
 impl Run<'_> {
     /// Kills workers until all but a fiftieth of the documents are there, and each was killed once.
     async fn live(&mut self, documents: u32) -> Result<()> {
-        let mut killed = Instant::now();
+        let mut killed = None;
         let enough = documents as usize / 50;
         self.until(async |run, pending, _| {
-            if killed.elapsed() > KILL_EVERY {
-                killed = Instant::now();
+            if killed.is_none_or(|killed: Instant| killed.elapsed() > KILL_EVERY) {
+                killed = Some(Instant::now());
                 run.kill()?;
             }
             Ok(pending.good <= enough && run.kills >= POSTS.len())

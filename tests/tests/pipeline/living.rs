@@ -66,7 +66,8 @@ async fn forward(sandbox: &Sandbox) -> Result<BTreeSet<String>> {
 }
 
 #[tokio::test]
-async fn orders_that_change_between_two_pages_all_arrive_once_whatever_order_wdt_answers_in() -> Result<()> {
+async fn when_orders_change_between_two_pages_then_all_arrive_once_whatever_order_wdt_answers_in()
+-> Result<()> {
     for (order, shuffle) in [("modified", true), ("modified-desc", false), ("id", false)] {
         let mut more = vec!["--order", order];
         more.extend(shuffle.then_some("--shuffle-ties"));
@@ -90,7 +91,8 @@ async fn orders_that_change_between_two_pages_all_arrive_once_whatever_order_wdt
 }
 
 #[tokio::test]
-async fn another_quantity_after_the_posting_is_a_conflict_and_another_note_is_nothing() -> Result<()> {
+async fn when_a_quantity_changes_after_the_posting_then_it_is_a_conflict_and_another_note_is_nothing()
+-> Result<()> {
     let sandbox = sandbox(20, 0, &[]).await?;
     let pipeline = pipeline("living-content", &sandbox).await?;
     let _workers = [pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?];
@@ -111,7 +113,7 @@ async fn another_quantity_after_the_posting_is_a_conflict_and_another_note_is_no
 }
 
 #[tokio::test]
-async fn a_wrong_page_base_is_found_by_the_count_through_both_gateways() -> Result<()> {
+async fn when_the_page_base_is_wrong_then_the_count_finds_it_through_both_gateways() -> Result<()> {
     for gateway in ["qimen", "direct"] {
         let sandbox = sandbox(3, 0, &[]).await?;
         let shift = json!({"system": "wdt", "count": null, "action": {"kind": "page_shift", "add": 1}});

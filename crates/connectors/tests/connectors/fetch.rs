@@ -158,8 +158,8 @@ async fn a_window_that_is_not_over_on_the_gateways_clock_is_not_read() {
     for part in ["clock is 3", "s ahead of WDT's", "set the clock"] {
         assert!(early.text.contains(part), "{}", early.text);
     }
-    // Over on the gateway's clock in some 20 s, and safely so in 170.
-    let wait = early.retry_after.unwrap().as_secs();
-    assert!((165..=172).contains(&wait), "{wait}");
+    // Over on the gateway's clock in some 20 s, and safely so in 170; but somebody may set ours before.
+    assert!(early.text.contains("is read in 17") || early.text.contains("is read in 16"), "{}", early.text);
+    assert_eq!(early.retry_after, Some(Duration::from_secs(30)));
     assert!(source.page(old, 0).await.is_ok(), "nothing can enter what is long over");
 }

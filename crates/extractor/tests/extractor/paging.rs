@@ -147,6 +147,15 @@ async fn a_count_that_the_page_itself_refutes_is_no_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_count_that_the_pages_refute_ends_no_window_early() {
+    // 35 documents on four pages, counted as twelve on two.
+    let source = Shelf::new(10, documents(35), |_, _| Act::Total(Some(12)));
+    let house = House::new(&source);
+    assert_eq!(house.judge(window_work(hour())).await, Verdict::Done);
+    assert_eq!((house.numbers().len(), source.pages()), (35, vec![0, 1, 0, 0, 1, 2, 3, 4, 3, 2, 1, 0]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_ignores_the_page_is_not_read_for_ever() {
     let source =
         Shelf::new(10, documents(10), |_, all| Act::Page(Page { documents: all.clone(), total: None }));
