@@ -66,7 +66,8 @@ pub fn source(
                 page_size: spec.page_size,
                 cancelled: spec.cancelled.clone(),
             };
-            Ok(Arc::new(WdtSource::new(client, source, calls)))
+            // Half of the lag covers the clocks, the other half what WDT takes to show a change.
+            Ok(Arc::new(WdtSource::new(client, source, calls).with_margin(spec.window.lag / 2)))
         }
     }
 }

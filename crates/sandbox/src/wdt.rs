@@ -6,4 +6,4 @@ mod query;
 mod sign;
 
 pub(crate) use limits::Limits;
-pub(crate) use query::{Call, Transport, read, run};
+pub(crate) use query::{Bend, Call, Transport, read, run};

@@ -1,5 +1,6 @@
 //! Long runs: `hop --messages N` moves small orders while the broker is killed, `replay --letters N --kills N` sends dead
-//! letters again while the operator's command is killed, `reconcile --documents N` compares books and watches its memory.
+//! letters again while the operator's command is killed, `reconcile --documents N` compares books and watches its memory,
+//! `living --documents N --windows N` reads a history that people work on while workers are killed.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -34,8 +35,13 @@ async fn command() -> Result<bool> {
         }
         ["reconcile"] => Box::pin(e2e::soak::reconcile(100_000)).await,
         ["reconcile", "--documents", documents] => Box::pin(e2e::soak::reconcile(number(documents)?)).await,
+        ["living"] => Box::pin(e2e::soak::living(20_000, 200)).await,
+        ["living", "--documents", documents, "--windows", windows] => {
+            Box::pin(e2e::soak::living(number(documents)?, number(windows)?)).await
+        }
         _ => bail!(
-            "usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N] | reconcile [--documents N]"
+            "usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N] | reconcile [--documents N] | living \
+             [--documents N --windows N]"
         ),
     }
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod faults;
 mod journal;
 mod limits;
+mod living;
 
 use std::time::Duration;
 

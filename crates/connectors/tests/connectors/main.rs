@@ -9,5 +9,6 @@ mod ledger;
 mod listing;
 mod lives;
 mod loading;
+mod methods;
 mod steps;
 mod windows;
