@@ -35,6 +35,7 @@ impl Source for Living {
             lie.1 -= 1;
         }
         let of = |(at, number): &(i64, String)| Document {
+            cancelled: false,
             number: Some(number.clone()),
             modified_ms: Some(at * 1_000),
             body: Bytes::from(number.clone()),
