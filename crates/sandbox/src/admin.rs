@@ -8,6 +8,7 @@ use crate::faults::Rule;
 use crate::http::{Reply, Request};
 use crate::json::Json;
 use crate::kingdee::Base;
+use crate::orders::{Edit, Live, Rates};
 use crate::server::{Shared, locked};
 
 const INDEX: &str = "\
@@ -18,10 +19,13 @@ WDT directly         POST /openapi
 Kingdee              POST /k3cloud/Kingdee.BOS.WebApi.ServicesStub.DynamicFormService.<Operation>.common.kdsvc
 
 GET    /admin/health
-GET    /admin/wdt/orders            ?summary=1  ?number=RK…
+GET    /admin/wdt/orders            ?summary=1  ?number=RK…  ?pending=1: completed and not audited in Kingdee, or never read
 POST   /admin/wdt/orders            add or change: one order or an array of them
 POST   /admin/wdt/orders/RK…/cancel
 DELETE /admin/wdt/orders/RK…
+GET    /admin/wdt/live              how the source lives, and what it has done
+POST   /admin/wdt/live              {\"modify\":0.05,\"cancel\":0,\"add\":0,\"complete\":0,\"content\":0,\"seed\":1}: shares a minute
+DELETE /admin/wdt/live              it stands still
 GET    /admin/kingdee/documents     ?number=RK…
 POST   /admin/kingdee/documents     put a document there unchecked, as if a person had typed it
 GET    /admin/kingdee/ledger        every commit; ?number=RK…
@@ -59,6 +63,7 @@ fn route(shared: &Shared, request: &Request) -> Routed {
         ("GET", [] | ["admin"]) => Ok(Reply::text(200, INDEX)),
         ("GET", ["admin", "health"]) => Ok(Reply::json(r#"{"status":"ok"}"#)),
         (_, ["admin", "wdt", "orders", rest @ ..]) => orders(shared, request, rest),
+        (_, ["admin", "wdt", "live"]) => live(shared, request),
         ("GET", ["admin", "kingdee", "documents"]) => {
             Ok(Reply::json(locked(&shared.kingdee).describe(number)))
         }
@@ -82,6 +87,10 @@ fn orders(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
     let now = shared.now();
     let mut book = locked(&shared.book);
     match (request.method.as_str(), rest) {
+        ("GET", []) if request.query_value("pending").is_some() => {
+            let audited = locked(&shared.kingdee).audited();
+            Ok(Reply::json(book.truth().pending(|number| audited.contains(number))))
+        }
         ("GET", []) if request.query_value("summary").is_some() => Ok(Reply::json(book.truth().summary())),
         ("GET", []) => Ok(Reply::json(book.truth().orders(request.query_value("number").as_deref()))),
         ("POST", []) => {
@@ -94,8 +103,7 @@ fn orders(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
             Ok(Reply::json(Json::object([("order_no", Json::Array(numbers))])))
         }
         ("POST", [number, "cancel"]) if book.holds(number) => {
-            let cancelled = Json::object([("order_no", (*number).into()), ("status", 10_i64.into())]);
-            book.put(&cancelled, now).map_err(|reason| (400, reason))?;
+            book.edit_number(number, Edit::Cancel, now);
             Ok(Reply::json(Json::object([("cancelled", (*number).into())])))
         }
         ("DELETE", [number]) if book.delete(number) => {
@@ -103,6 +111,24 @@ fn orders(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
         }
         (method, rest) => Err((404, format!("no order for {method} {}", rest.join("/")))),
     }
+}
+
+fn live(shared: &Shared, request: &Request) -> Routed {
+    let mut live = locked(&shared.live);
+    match request.method.as_str() {
+        "GET" => {}
+        "POST" => {
+            let wrong = |reason: String| (400, format!("no life of a source: {reason}"));
+            let rates: Rates = serde_json::from_slice(&request.body).map_err(|e| wrong(e.to_string()))?;
+            *live = Some(Live::new(rates.checked().map_err(wrong)?));
+        }
+        "DELETE" => {
+            let ended = live.take().map_or(Json::Null, |live| live.describe());
+            return Ok(Reply::json(Json::object([("ended", ended)])));
+        }
+        method => return Err((405, format!("live takes GET, POST and DELETE, not {method}"))),
+    }
+    Ok(Reply::json(live.as_ref().map_or_else(|| Json::Object(Vec::new()), Live::describe)))
 }
 
 fn type_in(shared: &Shared, request: &Request) -> Routed {

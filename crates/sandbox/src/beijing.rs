@@ -36,6 +36,12 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     at.to_zoned_datetime(TimeZone::fixed(BEIJING)).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
+/// An epoch second as HTTP's `Date` header writes it, in GMT.
+pub(crate) fn http_date(second: i64) -> String {
+    let at = Timestamp::from_second(second).unwrap_or_default();
+    at.to_zoned_datetime(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 fn format(second: i64, pattern: &str) -> String {
     let at = Timestamp::from_second(second).unwrap_or_default();
     BEIJING.to_datetime(at).strftime(pattern).to_string()

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use jiff::Timestamp;
 
+use crate::orders::{Rates, SortBy};
+
 const LONG_ABOUT: &str = "\
 A fake WDT (旺店通·旗舰版) and a fake Kingdee (金蝶云星空) in one process, for trying and testing an integration.
 
@@ -20,6 +22,7 @@ Examples:
   kingpost-sandbox --orders 1000 --unpostable 12 --from 2026-08-01T00:00:00+08:00 --spread 6h --env-file sandbox.env
   curl http://127.0.0.1:8099/admin/wdt/orders?summary=1
   curl http://127.0.0.1:8099/admin/kingdee/summary
+  kingpost-sandbox --orders 1000 --live 0.05 --order modified-desc
   curl http://127.0.0.1:8099/admin/faults -d '{\"system\":\"kingdee\",\"operation\":\"BatchSave\",\"action\":{\"kind\":\"drop\",\"when\":\"after\"}}'
 
 The credentials are examples and are checked as strictly as real ones. SIGINT and SIGTERM end it.";
@@ -59,6 +62,18 @@ pub struct Options {
     /// Modified times lie on whole seconds within this long after --from (30s, 90m, 6h, 2d)
     #[arg(long, value_name = "DURATION", default_value = "6h", value_parser = parse_seconds, help_heading = "Orders")]
     pub spread: i64,
+
+    /// Let the source live: this share of the completed orders is modified each minute, with a tenth as much cancelled and
+    /// added and the same share of the unfinished ones completed; or each by itself, such as
+    /// modify=0.05,cancel=0.01,add=0.01,complete=0.1,content=0 (content: another quantity)
+    #[arg(long, value_name = "SHARE", value_parser = Rates::parse, help_heading = "Orders")]
+    pub live: Option<Rates>,
+    /// The order in which WDT answers
+    #[arg(long, value_name = "ORDER", value_enum, default_value_t, help_heading = "Orders")]
+    pub order: SortBy,
+    /// Answer what was changed in one second in another order with every request
+    #[arg(long, help_heading = "Orders")]
+    pub shuffle_ties: bool,
 
     /// Wait so long before every answer of WDT
     #[arg(long, value_name = "MS", default_value_t = 0, help_heading = "Behaviour")]

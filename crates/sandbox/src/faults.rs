@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::System;
+use crate::orders::Edit;
 
 /// Whether a fault strikes before the work of a request is done, or after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -100,6 +101,18 @@ pub(crate) enum Action {
     WdtError { status: i64, message: String },
     /// Answer rightly, but with that much added to `total_count`.
     WrongTotal { add: i64 },
+    /// Answer rightly, but without `total_count`.
+    NoTotal,
+    /// Answer the page that many behind the one that was asked for.
+    PageShift { add: i64 },
+    /// Let something happen to these orders, or to so many of those that the query finds, then answer rightly.
+    Edit {
+        what: Edit,
+        #[serde(default)]
+        numbers: Vec<String>,
+        #[serde(default)]
+        pick: u32,
+    },
 }
 
 impl Action {
@@ -133,6 +146,9 @@ impl Action {
             Action::IspError => "isp_error",
             Action::WdtError { .. } => "wdt_error",
             Action::WrongTotal { .. } => "wrong_total",
+            Action::NoTotal => "no_total",
+            Action::PageShift { .. } => "page_shift",
+            Action::Edit { .. } => "edit",
         }
     }
 }
@@ -150,6 +166,9 @@ pub(crate) struct Rule {
     /// A document number that the request names.
     #[serde(default)]
     pub(crate) key: Option<String>,
+    /// The page that a WDT query asks for, counted from 0 through either gateway.
+    #[serde(default)]
+    pub(crate) page: Option<i64>,
     /// Lets that many matching requests pass first.
     #[serde(default)]
     pub(crate) skip: u64,
@@ -168,6 +187,16 @@ fn one() -> u64 {
 
 fn once() -> Option<u64> {
     Some(1)
+}
+
+/// What a rule can tell of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) system: System,
+    pub(crate) operation: &'a str,
+    pub(crate) keys: &'a [String],
+    /// The page of a WDT query, counted from 0.
+    pub(crate) page: Option<i64>,
 }
 
 /// A fault that strikes a request.
@@ -227,10 +256,9 @@ impl Faults {
     }
 
     /// The action that a request meets: of the first rule that matches and is due.
-    pub(crate) fn take(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Strike> {
+    pub(crate) fn take(&mut self, asked: &Asked<'_>) -> Option<Strike> {
         let mut armed = self.armed.iter_mut();
-        armed
-            .find_map(|armed| Some(Strike { action: armed.strike(system, operation, keys)?, rule: armed.id }))
+        armed.find_map(|armed| Some(Strike { action: armed.strike(asked)?, rule: armed.id }))
     }
 
     /// Whether a rule is still there, spent or not.
@@ -240,9 +268,9 @@ impl Faults {
 }
 
 impl Armed {
-    fn strike(&mut self, system: System, operation: &str, keys: &[String]) -> Option<Action> {
+    fn strike(&mut self, asked: &Asked<'_>) -> Option<Action> {
         let Rule { skip, every, count, ref action, .. } = self.rule;
-        if !self.rule.matches(system, operation, keys) {
+        if !self.rule.matches(asked) {
             return None;
         }
         let left = self.until.and_then(|until| until.checked_duration_since(Instant::now()));
@@ -267,10 +295,11 @@ impl Armed {
 }
 
 impl Rule {
-    fn matches(&self, system: System, operation: &str, keys: &[String]) -> bool {
-        self.system.as_deref().is_none_or(|name| name == system.name())
-            && self.operation.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(operation))
-            && self.key.as_ref().is_none_or(|key| keys.contains(key))
+    fn matches(&self, asked: &Asked<'_>) -> bool {
+        self.system.as_deref().is_none_or(|name| name == asked.system.name())
+            && self.operation.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(asked.operation))
+            && self.key.as_ref().is_none_or(|key| asked.keys.contains(key))
+            && self.page.is_none_or(|page| asked.page == Some(page))
     }
 }
 
@@ -278,7 +307,7 @@ impl Rule {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Action, Faults, Rule};
+    use super::{Action, Asked, Faults, Rule};
     use crate::ledger::System;
 
     fn rule(text: &str) -> Rule {
@@ -286,7 +315,11 @@ mod tests {
     }
 
     fn take(faults: &mut Faults) -> Option<Action> {
-        faults.take(System::Wdt, "x", &[]).map(|strike| strike.action)
+        asked(faults, System::Wdt, "x", &[])
+    }
+
+    fn asked(faults: &mut Faults, system: System, operation: &str, keys: &[String]) -> Option<Action> {
+        faults.take(&Asked { system, operation, keys, page: None }).map(|strike| strike.action)
     }
 
     #[test]
@@ -296,11 +329,11 @@ mod tests {
             "action":{"kind":"drop","when":"after"}}"#;
         faults.arm(rule(text)).unwrap();
         let keys = ["RK1".to_owned()];
-        assert_eq!(faults.take(System::Wdt, "BatchSave", &keys), None);
-        assert_eq!(faults.take(System::Kingdee, "Submit", &keys), None);
-        assert_eq!(faults.take(System::Kingdee, "BatchSave", &[]), None);
+        assert_eq!(asked(&mut faults, System::Wdt, "BatchSave", &keys), None);
+        assert_eq!(asked(&mut faults, System::Kingdee, "Submit", &keys), None);
+        assert_eq!(asked(&mut faults, System::Kingdee, "BatchSave", &[]), None);
         let strikes: Vec<bool> =
-            (0..6).map(|_| faults.take(System::Kingdee, "batchsave", &keys).is_some()).collect();
+            (0..6).map(|_| asked(&mut faults, System::Kingdee, "batchsave", &keys).is_some()).collect();
         assert_eq!(strikes, [false, true, false, true, false, false]);
     }
 

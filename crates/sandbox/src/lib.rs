@@ -15,4 +15,5 @@ mod server;
 mod wdt;
 
 pub use cli::Options;
+pub use orders::{Rates, SortBy};
 pub use server::Sandbox;

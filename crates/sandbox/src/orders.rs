@@ -5,16 +5,26 @@
 
 mod book;
 pub(crate) mod catalogue;
+mod edit;
 mod generate;
 mod lines;
+mod live;
 mod render;
+mod truth;
 
-pub(crate) use book::{Book, Criteria};
+pub use book::SortBy;
+pub(crate) use book::{Book, Criteria, Sorting};
+pub(crate) use edit::Edit;
 pub(crate) use generate::Plan;
+pub(crate) use live::Live;
+pub use live::Rates;
 pub(crate) use render::Style;
 use render::render;
 
 use rust_decimal::Decimal;
+
+/// The status of a completed order (已完成), which is what a scheme asks for.
+pub(crate) const COMPLETED: &str = "80";
 
 /// Why a generated order can't be posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +96,8 @@ pub(crate) struct Order {
     pub(crate) provider_name: String,
     pub(crate) outer_no: String,
     pub(crate) remark: String,
+    /// 标记
+    pub(crate) flag: &'static str,
     /// Name and code of the carrier, if there is one.
     pub(crate) carrier: Option<(&'static str, &'static str)>,
     pub(crate) waybill: String,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -16,18 +16,21 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use crate::admin;
+use crate::beijing;
 use crate::cli::Options;
-use crate::faults::{Action, Faults, Strike, When};
+use crate::faults::{Action, Asked, Faults, Strike, When};
 use crate::gzip;
 use crate::http::{Connection, Manner, Reply, Request};
 use crate::json::Json;
 use crate::kingdee::{self, Bend, Sessions, Store, answer::Problem};
 use crate::ledger::{Ledger, System};
-use crate::orders::{Book, Plan};
+use crate::orders::{Book, Edit, Live, Plan, Sorting};
 use crate::wdt::{self, Transport, answer::Refusal};
 
 /// Time before the present at which generated orders end, so that a scheme with a lag sees them all at once.
 const DEFAULT_AGE_SECONDS: i64 = 600;
+/// How often a living source moves on.
+const LIVE_TICK: Duration = Duration::from_millis(100);
 
 /// A running sandbox. Dropping it closes every connection and forgets everything.
 ///
@@ -68,7 +71,10 @@ impl Sandbox {
                     .with_context(|| format!("can't write {}", path.display()))?;
             }
         }
-        Ok(Sandbox { address, task: tokio::spawn(accept(listener, shared)) })
+        let task = tokio::spawn(async move {
+            tokio::join!(accept(listener, Arc::clone(&shared)), live(&shared));
+        });
+        Ok(Sandbox { address, task })
     }
 
     /// Where it listens.
@@ -113,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) faults: Mutex<Faults>,
+    /// Locked before the book.
+    pub(crate) live: Mutex<Option<Live>>,
     /// Told whenever rules are cleared.
     pub(crate) cleared: Notify,
     /// Seconds that the fake servers' clocks are ahead of ours.
@@ -125,8 +133,11 @@ impl Shared {
         let from = options.from.map_or_else(earliest, Timestamp::as_second);
         let unfinished = options.unfinished.unwrap_or(options.orders / 50);
         let counts = [options.orders, options.unpostable, unfinished];
+        let sorting = Sorting { by: options.order, shuffle_ties: options.shuffle_ties };
+        let plan = Plan::new(options.seed, from, options.spread, counts);
         Shared {
-            book: Mutex::new(Book::new(Plan::new(options.seed, from, options.spread, counts))),
+            book: Mutex::new(Book::new(plan, sorting)),
+            live: Mutex::new(options.live.clone().map(Live::new)),
             kingdee: Mutex::default(),
             sessions: Mutex::default(),
             ledger: Mutex::default(),
@@ -196,6 +207,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
+/// Lets the source live, while it is told to.
+async fn live(shared: &Shared) {
+    let mut ticks = tokio::time::interval(LIVE_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = Instant::now();
+    loop {
+        ticks.tick().await;
+        let passed = last.elapsed();
+        last = Instant::now();
+        if let Some(live) = locked(&shared.live).as_mut() {
+            live.step(&mut locked(&shared.book), passed.as_secs_f64(), shared.now());
+        }
+    }
+}
+
 async fn serve(shared: Arc<Shared>, stream: TcpStream) {
     let mut connection = Connection::new(stream);
     while let Ok(Some(request)) = connection.read_request().await {
@@ -221,12 +247,13 @@ async fn answer(
             None => return connection.write(&admin::answer(shared, &request), Manner::Whole).await,
         },
     };
-    let (system, operation, keys) = match &call {
-        Call::Wdt(call) => (System::Wdt, call.method.clone(), call.keys.clone()),
-        Call::Kingdee(call) => (System::Kingdee, call.operation.clone(), kingdee_keys(shared, call)),
+    let (system, operation, keys, page) = match &call {
+        Call::Wdt(call) => (System::Wdt, call.method.clone(), call.keys.clone(), call.page),
+        Call::Kingdee(call) => (System::Kingdee, call.operation.clone(), kingdee_keys(shared, call), None),
     };
     let id = locked(&shared.ledger).begin(system, &operation, &keys);
-    let fault = locked(&shared.faults).take(system, &operation, &keys);
+    let asked = Asked { system, operation: &operation, keys: &keys, page };
+    let fault = locked(&shared.faults).take(&asked);
     let job = Arc::new(Job { request, call, id });
     let sent = match &fault {
         Some(strike) => {
@@ -236,7 +263,9 @@ async fn answer(
         None => honest(perform(shared, &job, Twist::default()).await),
     };
     let stayed = !connection.client_has_left();
-    let written = connection.write(&sent.reply, sent.manner).await;
+    let mut reply = sent.reply;
+    reply.headers.push(("date".to_owned(), beijing::http_date(shared.now())));
+    let written = connection.write(&reply, sent.manner).await;
     let arrived = written.is_ok() && stayed && matches!(sent.manner, Manner::Whole | Manner::Drip { .. });
     locked(&shared.ledger).end(id, arrived && sent.honest);
     written
@@ -254,7 +283,7 @@ fn kingdee_keys(shared: &Shared, call: &kingdee::Call) -> Vec<String> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Twist {
     save: Bend,
-    add_total: i64,
+    page: wdt::Bend,
 }
 
 /// Does the work of a request and notes what it came to.
@@ -262,8 +291,8 @@ async fn perform(shared: &Shared, job: &Job, twist: Twist) -> Reply {
     let (reply, note) = match &job.call {
         Call::Wdt(call) => {
             sleep(Duration::from_millis(shared.options.wdt_latency)).await;
-            let now = shared.now();
-            let result = wdt::run(call, &locked(&shared.book), &shared.options, now, twist.add_total);
+            let clock = (shared.now(), job.id);
+            let result = wdt::run(call, &mut locked(&shared.book), &shared.options, clock, twist.page);
             match result {
                 Ok(answer) => (answer.reply(call.transport, job.id), "ok".to_owned()),
                 Err(refusal) => (refusal.reply(call.transport, job.id), refusal.note()),
@@ -344,7 +373,13 @@ async fn perform_then(shared: &Shared, job: &Job, strike: &Strike) -> Sent {
         Action::AllOrNothing => {
             Twist { save: Bend { all_or_nothing: true, ..Bend::default() }, ..Twist::default() }
         }
-        Action::WrongTotal { add } => Twist { add_total: *add, ..Twist::default() },
+        Action::WrongTotal { add } => bent(wdt::Bend { add_total: *add, ..wdt::Bend::default() }),
+        Action::NoTotal => bent(wdt::Bend { no_total: true, ..wdt::Bend::default() }),
+        Action::PageShift { add } => bent(wdt::Bend { add_page: *add, ..wdt::Bend::default() }),
+        Action::Edit { what, numbers, pick } => {
+            edit(shared, job, (*what, *pick), numbers);
+            Twist::default()
+        }
         _ => Twist::default(),
     };
     let reply = perform(shared, job, twist).await;
@@ -378,6 +413,23 @@ async fn perform_then(shared: &Shared, job: &Job, strike: &Strike) -> Sent {
             Sent { reply, manner: Manner::Drip { over: Duration::from_millis(*ms) }, honest: true }
         }
         _ => honest(reply),
+    }
+}
+
+fn bent(page: wdt::Bend) -> Twist {
+    Twist { page, ..Twist::default() }
+}
+
+/// Lets something happen to orders right before a query is answered.
+fn edit(shared: &Shared, job: &Job, (what, pick): (Edit, u32), numbers: &[String]) {
+    let (mut book, now) = (locked(&shared.book), shared.now());
+    for number in numbers {
+        book.edit_number(number, what, now);
+    }
+    if let Call::Wdt(call) = &job.call
+        && let Some(criteria) = &call.criteria
+    {
+        book.edit_among(criteria, (what, pick), now, job.id);
     }
 }
 

@@ -4,4 +4,4 @@ pub(crate) mod answer;
 mod query;
 mod sign;
 
-pub(crate) use query::{Call, Transport, read, run};
+pub(crate) use query::{Bend, Call, Transport, read, run};

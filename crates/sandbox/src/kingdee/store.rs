@@ -1,6 +1,6 @@
 //! Kingdee's memory: base data and documents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rust_decimal::Decimal;
 
@@ -191,6 +191,12 @@ impl Store {
     pub(crate) fn describe(&self, only: Option<&str>) -> String {
         let wanted = self.documents.values().filter(|document| only.is_none_or(|n| n == document.number));
         json::array_text(wanted.map(describe))
+    }
+
+    /// The numbers of all audited documents.
+    pub(crate) fn audited(&self) -> HashSet<String> {
+        let audited = self.documents.values().filter(|document| document.status.to_string() == "C");
+        audited.map(|document| document.number.clone()).collect()
     }
 
     /// Counts by status, and the numbers that more than one document has.

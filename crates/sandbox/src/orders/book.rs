@@ -1,33 +1,66 @@
-//! All orders of a run, indexed by modified time, and what becomes of each of them.
+//! All orders of a run, indexed by modified time, with everything that ever happened to each of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use rust_decimal::Decimal;
-
-use super::{Plan, Style, render};
+use super::edit::{Edits, edit_given};
+use super::generate::Rng;
+use super::truth::Truth;
+use super::{COMPLETED, Edit, Plan, Style, render};
 use crate::beijing;
-use crate::json::{self, Json};
+use crate::json::Json;
+
+/// In which order a query answers. WDT's own is not documented.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortBy {
+    /// By the time of the last change, oldest first; ties by internal id
+    #[default]
+    Modified,
+    /// By the time of the last change, newest first
+    ModifiedDesc,
+    /// By internal id: in the order in which they were made
+    Id,
+}
+
+/// How answers are sorted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sorting {
+    pub(crate) by: SortBy,
+    /// What was changed in one second comes in another order with every request.
+    pub(crate) shuffle_ties: bool,
+}
 
 /// Where the content of an order comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
-    Generated(u32),
+    Generated(u32, Edits),
     /// Given or changed over the admin endpoint; answered as it is.
     Given(Json),
 }
 
-/// What a query needs to know about an order.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) order_no: String,
+/// One version of an order.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
     pub(crate) modified: i64,
     pub(crate) status: String,
     pub(crate) warehouse_no: String,
     pub(crate) purchase_no: String,
+    /// What made it: `generated`, `put`, or the name of an [`Edit`].
+    pub(crate) what: &'static str,
+    /// Whether it stood on a page that was asked for.
+    pub(crate) shown: bool,
+    source: Source,
+}
+
+/// An order.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) order_no: String,
     pub(crate) fate: &'static str,
     pub(crate) cause: Option<&'static str>,
-    source: Source,
-    deleted: bool,
+    pub(crate) now: Version,
+    /// Oldest first.
+    pub(crate) earlier: Vec<Version>,
+    pub(crate) deleted: bool,
 }
 
 /// What a query asks for; times are epoch seconds, both ends belong to the interval.
@@ -45,71 +78,110 @@ pub(crate) struct Criteria {
 impl Criteria {
     fn holds(&self, slot: &Slot) -> bool {
         let same = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
-        (self.statuses.is_empty() || self.statuses.contains(&slot.status))
-            && same(&self.warehouse_no, &slot.warehouse_no)
+        (self.statuses.is_empty() || self.statuses.contains(&slot.now.status))
+            && same(&self.warehouse_no, &slot.now.warehouse_no)
             && same(&self.stockin_no, &slot.order_no)
-            && same(&self.purchase_no, &slot.purchase_no)
+            && same(&self.purchase_no, &slot.now.purchase_no)
     }
 }
 
 /// The orders of a run.
 #[derive(Debug)]
 pub(crate) struct Book {
-    plan: Plan,
+    pub(super) plan: Plan,
+    sorting: Sorting,
     slots: Vec<Slot>,
     by_number: HashMap<String, usize>,
-    /// Modified second and slot, sorted: a page is two binary searches away.
+    /// Modified second and slot, sorted: a window is two binary searches away.
     by_modified: Vec<(i64, usize)>,
 }
 
 impl Book {
-    pub(crate) fn new(plan: Plan) -> Book {
-        let mut book = Book { slots: Vec::new(), by_number: HashMap::new(), by_modified: Vec::new(), plan };
+    pub(crate) fn new(plan: Plan, sorting: Sorting) -> Book {
+        let (slots, by_modified) = (Vec::new(), Vec::new());
+        let mut book = Book { slots, by_number: HashMap::new(), by_modified, plan, sorting };
         for index in 0..book.plan.len() {
-            let order = book.plan.header(index);
-            let slot = Slot {
-                status: order.status.to_string(),
-                modified: order.modified,
-                fate: match order.cause {
-                    _ if order.status != 80 => "unfinished",
-                    Some(cause) => cause.fate(),
-                    None => "posts",
-                },
-                cause: order.cause.map(super::Cause::name),
-                order_no: order.order_no,
-                warehouse_no: order.warehouse_no,
-                purchase_no: order.purchase_no,
-                source: Source::Generated(index),
-                deleted: false,
-            };
+            let slot = book.generated(index, "generated");
             book.by_number.insert(slot.order_no.clone(), book.slots.len());
-            book.by_modified.push((slot.modified, book.slots.len()));
+            book.by_modified.push((slot.now.modified, book.slots.len()));
             book.slots.push(slot);
         }
         book.by_modified.sort_unstable();
         book
     }
 
-    /// How many orders match, and those of the page that starts after `skip` of them.
-    pub(crate) fn query(&self, wanted: &Criteria, skip: usize, size: usize) -> (usize, Vec<&Slot>) {
+    fn generated(&self, index: u32, what: &'static str) -> Slot {
+        let order = self.plan.header(index);
+        Slot {
+            fate: match order.cause {
+                _ if order.status != 80 => "unfinished",
+                Some(cause) => cause.fate(),
+                None => "posts",
+            },
+            cause: order.cause.map(super::Cause::name),
+            order_no: order.order_no,
+            now: Version {
+                modified: order.modified,
+                status: order.status.to_string(),
+                warehouse_no: order.warehouse_no,
+                purchase_no: order.purchase_no,
+                what,
+                shown: false,
+                source: Source::Generated(index, Edits::default()),
+            },
+            earlier: Vec::new(),
+            deleted: false,
+        }
+    }
+
+    /// How many orders match, and those of the page that starts after `skip` of them, which are shown from now on.
+    /// `salt` shuffles what the sorting leaves open.
+    pub(crate) fn query(
+        &mut self,
+        wanted: &Criteria,
+        skip: usize,
+        size: usize,
+        salt: u64,
+        style: Style,
+    ) -> (usize, Vec<Json>) {
+        let mut found = self.found(wanted);
+        if self.sorting.by == SortBy::ModifiedDesc {
+            found.reverse();
+        }
+        if self.sorting.shuffle_ties {
+            let mut rng = Rng::new(self.plan.seed ^ salt, 0, 6);
+            for ties in found.chunk_by_mut(|(one, _), (other, _)| one == other) {
+                for at in (1..ties.len()).rev() {
+                    ties.swap(at, rng.below(at as u64 + 1) as usize);
+                }
+            }
+        }
+        if self.sorting.by == SortBy::Id {
+            found.sort_unstable_by_key(|(_, at)| *at);
+        }
+        let page: Vec<usize> = found.iter().skip(skip).take(size).map(|(_, at)| *at).collect();
+        for at in &page {
+            self.slots[*at].now.shown = true;
+        }
+        (found.len(), page.iter().map(|at| self.content(&self.slots[*at].now, style)).collect())
+    }
+
+    /// Modified second and slot of what matches, oldest first.
+    fn found(&self, wanted: &Criteria) -> Vec<(i64, usize)> {
         let first = self.by_modified.partition_point(|(modified, _)| *modified < wanted.start);
         let last = self.by_modified.partition_point(|(modified, _)| *modified <= wanted.end);
         let window = self.by_modified.get(first..last).unwrap_or_default();
-        let mut total = 0;
-        let mut page = Vec::with_capacity(size);
-        for slot in window.iter().map(|(_, at)| &self.slots[*at]).filter(|slot| wanted.holds(slot)) {
-            if total >= skip && page.len() < size {
-                page.push(slot);
-            }
-            total += 1;
-        }
-        (total, page)
+        window.iter().filter(|(_, at)| wanted.holds(&self.slots[*at])).copied().collect()
     }
 
-    /// An order as WDT answers it.
-    pub(crate) fn content(&self, slot: &Slot, style: Style) -> Json {
-        match &slot.source {
-            Source::Generated(index) => render(&self.plan.order(*index), style),
+    /// A version as WDT answers it.
+    pub(crate) fn content(&self, version: &Version, style: Style) -> Json {
+        match &version.source {
+            Source::Generated(index, edits) => {
+                let mut order = self.plan.order(*index);
+                edits.apply(&mut order);
+                render(&order, style)
+            }
             Source::Given(content) => content.clone(),
         }
     }
@@ -121,7 +193,7 @@ impl Book {
         let number = number.ok_or("the order has no order_no")?;
         let known = self.by_number.get(&number).copied();
         let mut content = match known {
-            Some(at) => self.content(&self.slots[at], Style::Direct),
+            Some(at) => self.content(&self.slots[at].now, Style::Direct),
             None => Json::object::<&str>([("status", Json::from(80_i64))]),
         };
         for (key, value) in given.members() {
@@ -134,28 +206,78 @@ impl Book {
         if given.get("modified").is_none() {
             content.set("modified", (modified * 1000).into());
         }
-        let text = |key: &str| content.text_of(key).unwrap_or_default();
-        let slot = Slot {
-            order_no: number.clone(),
-            modified,
-            status: text("status"),
-            warehouse_no: text("warehouse_no"),
-            purchase_no: text("purchase_no"),
-            fate: known.map_or("given", |at| self.slots[at].fate),
-            cause: known.and_then(|at| self.slots[at].cause),
-            source: Source::Given(content),
-            deleted: false,
-        };
-        let at = known.unwrap_or(self.slots.len());
-        self.by_modified.retain(|(_, old)| *old != at);
-        let place = self.by_modified.partition_point(|entry| *entry < (modified, at));
-        self.by_modified.insert(place, (modified, at));
-        match self.slots.get_mut(at) {
-            Some(old) => *old = slot,
-            None => self.slots.push(slot),
+        let version = Version::given(content, modified, "put");
+        match known {
+            Some(at) => self.replace(at, version),
+            None => self.insert(Slot {
+                order_no: number.clone(),
+                fate: "given",
+                cause: None,
+                now: version,
+                earlier: Vec::new(),
+                deleted: false,
+            }),
         }
-        self.by_number.insert(number.clone(), at);
         Ok(number)
+    }
+
+    /// Adds a new completed order that was approved now.
+    pub(crate) fn add(&mut self, now: i64) -> String {
+        let index = self.plan.add(now);
+        let slot = self.generated(index, Edit::Add.name());
+        let number = slot.order_no.clone();
+        self.insert(slot);
+        number
+    }
+
+    /// Lets something happen to an order.
+    pub(crate) fn edit(&mut self, at: usize, edit: Edit, now: i64) {
+        let Some(slot) = self.slots.get(at) else { return };
+        let mut version = Version { modified: now, what: edit.name(), shown: false, ..slot.now.clone() };
+        match &mut version.source {
+            Source::Generated(_, edits) => edits.add(edit, now),
+            Source::Given(content) => edit_given(content, edit, now, slot.earlier.len() + 1),
+        }
+        match edit {
+            Edit::Cancel => version.status = "10".to_owned(),
+            Edit::Complete | Edit::Add => version.status = COMPLETED.to_owned(),
+            Edit::Modify | Edit::Content => {}
+        }
+        self.replace(at, version);
+        let slot = &mut self.slots[at];
+        if edit == Edit::Complete && slot.fate == "unfinished" {
+            slot.fate = "posts";
+        }
+    }
+
+    /// Lets something happen to the order of a number; false when there is none.
+    pub(crate) fn edit_number(&mut self, number: &str, edit: Edit, now: i64) -> bool {
+        let Some(at) = self.by_number.get(number).copied() else { return false };
+        self.edit(at, edit, now);
+        true
+    }
+
+    /// Lets something happen to so many of the orders that a query finds, drawn by `salt`.
+    pub(crate) fn edit_among(&mut self, wanted: &Criteria, (edit, many): (Edit, u32), now: i64, salt: u64) {
+        let mut rng = Rng::new(self.plan.seed ^ salt, 0, 7);
+        let mut found = self.found(wanted);
+        found.retain(|(_, at)| edit.suits(&self.slots[*at].now.status));
+        for _ in 0..many {
+            if edit == Edit::Add {
+                self.add(now);
+            } else if !found.is_empty() {
+                let (_, at) = found.swap_remove(rng.below(found.len() as u64) as usize);
+                self.edit(at, edit, now);
+            }
+        }
+    }
+
+    /// The slots that something can happen to; another quantity only to an order that nothing is wrong with.
+    pub(super) fn suiting(&self, edit: Edit) -> Vec<usize> {
+        let suits = |slot: &Slot| {
+            !slot.deleted && edit.suits(&slot.now.status) && (edit != Edit::Content || slot.fate == "posts")
+        };
+        self.slots.iter().enumerate().filter(|(_, slot)| suits(slot)).map(|(at, _)| at).collect()
     }
 
     /// Whether there is an order of that number.
@@ -175,76 +297,46 @@ impl Book {
     pub(crate) fn truth(&self) -> Truth<'_> {
         Truth { book: self }
     }
-}
 
-/// The admin endpoint's view of the orders.
-pub(crate) struct Truth<'a> {
-    book: &'a Book,
-}
-
-impl Truth<'_> {
-    /// Every order, or the one of that number, with its lines in exact text.
-    pub(crate) fn orders(&self, only: Option<&str>) -> String {
-        let slots = self.book.slots.iter().filter(|slot| !slot.deleted);
-        let wanted = slots.filter(|slot| only.is_none_or(|number| number == slot.order_no));
-        json::array_text(wanted.map(|slot| self.order(slot)))
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
     }
 
-    /// Counts by fate, cause and status.
-    pub(crate) fn summary(&self) -> Json {
-        let mut counts: [BTreeMap<&str, usize>; 3] = Default::default();
-        let mut total = 0_usize;
-        for slot in self.book.slots.iter().filter(|slot| !slot.deleted) {
-            total += 1;
-            *counts[0].entry(slot.fate).or_default() += 1;
-            *counts[1].entry(slot.cause.unwrap_or("none")).or_default() += 1;
-            *counts[2].entry(&slot.status).or_default() += 1;
+    fn insert(&mut self, slot: Slot) {
+        let at = self.slots.len();
+        self.index(slot.now.modified, at);
+        self.by_number.insert(slot.order_no.clone(), at);
+        self.slots.push(slot);
+    }
+
+    fn replace(&mut self, at: usize, version: Version) {
+        let old = (self.slots[at].now.modified, at);
+        if let Ok(place) = self.by_modified.binary_search(&old) {
+            self.by_modified.remove(place);
         }
-        let [fates, causes, statuses] =
-            counts.map(|counts| Json::object(counts.into_iter().map(|(name, count)| (name, count.into()))));
-        let plan = &self.book.plan;
-        Json::object([
-            ("total", total.into()),
-            ("by_fate", fates),
-            ("by_cause", causes),
-            ("by_status", statuses),
-            ("seed", plan.seed.into()),
-            ("from", beijing::text(plan.from).into()),
-            ("until", beijing::text(plan.from + plan.spread).into()),
-        ])
+        self.index(version.modified, at);
+        let slot = &mut self.slots[at];
+        slot.earlier.push(std::mem::replace(&mut slot.now, version));
     }
 
-    fn order(&self, slot: &Slot) -> Json {
-        let content = self.book.content(slot, Style::Qimen);
-        let text =
-            |of: &Json, key: &str| of.text_of(key).map(|text| plain(&text).into()).unwrap_or(Json::Null);
-        let lines = content.get("details_list").map(Json::items).unwrap_or_default();
-        let keys =
-            ["rec_id", "spec_no", "num", "tax_price", "tax", "tax_amount", "batch_no", "defect", "remark"];
-        let line = |line: &Json| Json::object(keys.map(|key| (key, text(line, key))));
-        Json::object([
-            ("order_no", slot.order_no.as_str().into()),
-            ("fate", slot.fate.into()),
-            ("cause", slot.cause.into()),
-            ("status", slot.status.as_str().into()),
-            ("modified", beijing::text(slot.modified).into()),
-            ("modified_ms", (slot.modified * 1000).into()),
-            ("check_time", text(&content, "check_time")),
-            ("warehouse_no", slot.warehouse_no.as_str().into()),
-            ("purchase_no", slot.purchase_no.as_str().into()),
-            ("provider_no", text(&content, "provider_no")),
-            ("goods_count", text(&content, "goods_count")),
-            ("line_count", lines.len().into()),
-            ("lines", Json::Array(lines.iter().map(line).collect())),
-        ])
+    fn index(&mut self, modified: i64, at: usize) {
+        let place = self.by_modified.partition_point(|entry| *entry < (modified, at));
+        self.by_modified.insert(place, (modified, at));
     }
 }
 
-/// A decimal without needless zeros; any other text as it is. A bare whole number (an id, a code) stays too.
-fn plain(text: &str) -> String {
-    match Decimal::from_str_exact(text) {
-        Ok(number) if text.contains('.') => number.normalize().to_string(),
-        _ => text.to_owned(),
+impl Version {
+    fn given(content: Json, modified: i64, what: &'static str) -> Version {
+        let text = |key: &str| content.text_of(key).unwrap_or_default();
+        Version {
+            modified,
+            status: text("status"),
+            warehouse_no: text("warehouse_no"),
+            purchase_no: text("purchase_no"),
+            what,
+            shown: false,
+            source: Source::Given(content),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     causes: Vec<Option<Cause>>,
     /// Number of the purchase order of each stock-in; 0 is none.
     purchases: Vec<u32>,
+    /// Times of approval of the orders that were added while the source lived, which come behind the planned ones.
+    born: Vec<i64>,
 }
 
 impl Plan {
@@ -48,10 +50,24 @@ impl Plan {
             }
         }
         purchases.truncate(causes.len());
-        Plan { seed, from, spread: spread.max(1), completed, causes, purchases }
+        Plan { seed, from, spread: spread.max(1), completed, causes, purchases, born: Vec::new() }
     }
 
-    /// How many orders there are, unfinished ones included.
+    /// Adds a completed order without a purchase order, changed now; gives back its index.
+    pub(crate) fn add(&mut self, now: i64) -> u32 {
+        self.born.push(now);
+        self.causes.push(None);
+        self.purchases.push(0);
+        self.len() - 1
+    }
+
+    /// When an order was added that wasn't planned.
+    fn birth(&self, index: u32) -> Option<i64> {
+        let planned = self.causes.len() - self.born.len();
+        self.born.get((index as usize).checked_sub(planned)?).copied()
+    }
+
+    /// How many orders there are, unfinished and added ones included.
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.causes.len()).unwrap_or(u32::MAX)
     }
@@ -59,7 +75,8 @@ impl Plan {
     /// The order of that index, header only.
     pub(crate) fn header(&self, index: u32) -> Order {
         let mut rng = Rng::new(self.seed, index, 2);
-        let modified = self.from + rng.below(self.spread.unsigned_abs()) as i64;
+        let drawn = self.from + rng.below(self.spread.unsigned_abs()) as i64;
+        let modified = self.birth(index).unwrap_or(drawn);
         let checked = modified - rng.below(90) as i64;
         let created = checked - 600 - rng.below(2 * 86_400) as i64;
         let purchase = self.purchases[index as usize];
@@ -68,7 +85,11 @@ impl Plan {
             number => number.wrapping_mul(2_654_435_761) >> 7,
         };
         let carrier = rng.chance(2, 3).then(|| *rng.pick(&CARRIERS));
-        let status = if index < self.completed { 80 } else { *rng.pick(&[10, 20, 30, 37, 40]) };
+        let status = if index < self.completed || self.birth(index).is_some() {
+            80
+        } else {
+            *rng.pick(&[10, 20, 30, 37, 40])
+        };
         let mut order = Order {
             index,
             order_no: format!("RK{}{:05}", beijing::compact_date(created), index + 1),
@@ -86,6 +107,7 @@ impl Plan {
             provider_name: catalogue::supplier_name(supplier),
             outer_no: if rng.chance(1, 2) { format!("WMS-IN-{:06}", 100_000 + index) } else { String::new() },
             remark: remark(&mut rng),
+            flag: "无",
             carrier,
             waybill: carrier
                 .map(|(_, code)| format!("{code}{:012}", rng.below(1_000_000_000_000)))
@@ -118,6 +140,7 @@ impl Order {
 }
 
 /// Splitmix64: small, and its stream is fixed for ever, unlike a library's.
+#[derive(Debug)]
 pub(super) struct Rng(u64);
 
 impl Rng {

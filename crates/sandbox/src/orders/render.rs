@@ -33,7 +33,7 @@ pub(crate) fn render(order: &Order, style: Style) -> Json {
         ("outer_no", order.outer_no.as_str().into()),
         ("goods_amount", decimal(sums.goods_amount, style, 0)),
         ("total_price", decimal(sums.total_price, style, 1)),
-        ("flag_name", "无".into()),
+        ("flag_name", order.flag.into()),
     ];
     if let Some((name, code)) = order.carrier {
         pairs.push(("logistics_type", integer(4, style)));

@@ -16,6 +16,10 @@ const QIMEN_METHOD: &str = "wdt.wms.stockin.purchase.querywithdetail";
 const DIRECT_METHOD: &str = "wms.stockin.Purchase.queryWithDetail";
 /// Seconds from 1970 to 2012-01-01 00:00 Beijing time, where the direct gateway's clock begins.
 const DIRECT_EPOCH: i64 = 1_325_347_200;
+/// The number of the first page through Qimen.
+const QIMEN_BASE: i64 = 1;
+/// The number of the first page on the direct gateway.
+const DIRECT_BASE: i64 = 0;
 const TOP_SKEW_SECONDS: u64 = 600;
 const DIRECT_SKEW_SECONDS: u64 = 120;
 const MAX_WINDOW_SECONDS: i64 = 30 * 86_400;
@@ -36,6 +40,10 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// Document numbers that the call names.
     pub(crate) keys: Vec<String>,
+    /// The page it asks for, counted from 0 through either gateway.
+    pub(crate) page: Option<i64>,
+    /// What it asks for, where that can be read.
+    pub(crate) criteria: Option<Criteria>,
     parameters: BTreeMap<String, String>,
     body: Vec<u8>,
     /// A parameter that was sent twice with different values.
@@ -65,8 +73,19 @@ pub(crate) fn read(transport: Transport, request: &Request) -> Call {
     };
     let named = |key: &str| criteria.as_ref().and_then(|criteria| criteria.text_of(key));
     let keys = ["stockin_no", "purchase_no"].into_iter().filter_map(named).collect();
+    let page = match transport {
+        Transport::Qimen => {
+            let pager = parameters.get("pager").and_then(|text| Json::parse(text).ok());
+            pager.and_then(|pager| Some(pager.get("page_no")?.integer()? - QIMEN_BASE))
+        }
+        Transport::Direct => {
+            parameters.get("page_no").and_then(|text| Some(text.parse::<i64>().ok()? - DIRECT_BASE))
+        }
+    };
     Call {
         transport,
+        page,
+        criteria: criteria.and_then(|criteria| read_criteria(&criteria, transport).ok()),
         method: parameters.get("method").cloned().unwrap_or_default(),
         keys,
         parameters,
@@ -76,25 +95,38 @@ pub(crate) fn read(transport: Transport, request: &Request) -> Call {
     }
 }
 
-/// Checks a call and answers it from the book. `now` is the epoch second of the fake server; `add` is what a
-/// scripted fault adds to `total_count`.
+/// How a scripted fault bends an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bend {
+    /// Added to `total_count`.
+    pub(crate) add_total: i64,
+    /// `total_count` is left out.
+    pub(crate) no_total: bool,
+    /// That many pages behind the one that was asked for.
+    pub(crate) add_page: i64,
+}
+
+/// Checks a call and answers it from the book. `now` is the epoch second of the fake server, `salt` shuffles what the
+/// sorting leaves open.
 pub(crate) fn run(
     call: &Call,
-    book: &Book,
+    book: &mut Book,
     options: &Options,
-    now: i64,
-    add: i64,
+    (now, salt): (i64, u64),
+    bend: Bend,
 ) -> Result<Answer, Refusal> {
     let (criteria, pager) = match call.transport {
         Transport::Qimen => call.check_qimen(options, now)?,
         Transport::Direct => call.check_direct(options, now)?,
     };
     let criteria = read_criteria(&criteria, call.transport)?;
-    let skip = usize::try_from((pager.number - pager.base).saturating_mul(pager.size)).unwrap_or(usize::MAX);
-    let (total, slots) = book.query(&criteria, skip, usize::try_from(pager.size).unwrap_or_default());
+    let page = (pager.number - pager.base).saturating_add(bend.add_page);
+    let skip = usize::try_from(page.saturating_mul(pager.size)).unwrap_or(usize::MAX);
     let style = if call.transport == Transport::Qimen { Style::Qimen } else { Style::Direct };
-    let orders = slots.iter().map(|slot| book.content(slot, style)).collect();
-    let total = pager.counts.then(|| i64::try_from(total).unwrap_or(i64::MAX).saturating_add(add));
+    let (total, orders) =
+        book.query(&criteria, skip, usize::try_from(pager.size).unwrap_or_default(), salt, style);
+    let counts = pager.counts && !bend.no_total;
+    let total = counts.then(|| i64::try_from(total).unwrap_or(i64::MAX).saturating_add(bend.add_total));
     Ok(Answer { total, orders })
 }
 
@@ -150,7 +182,7 @@ impl Call {
         let pager = object("pager")?;
         let number = |name: &str| pager.get(name).and_then(Json::integer);
         let pager = Pager {
-            base: 1,
+            base: QIMEN_BASE,
             number: number("page_no").ok_or_else(paging_only)?,
             size: number("page_size").ok_or_else(paging_only)?,
             counts: true,
@@ -234,7 +266,8 @@ impl Call {
         };
         let number = |name: &str| self.value(name).parse().map_err(|_| paging_only());
         let counts = self.value("calc_total") == "1";
-        let pager = Pager { base: 0, number: number("page_no")?, size: number("page_size")?, counts };
+        let pager =
+            Pager { base: DIRECT_BASE, number: number("page_no")?, size: number("page_size")?, counts };
         Ok((criteria.clone(), pager.checked()?))
     }
 

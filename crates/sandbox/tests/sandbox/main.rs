@@ -6,5 +6,6 @@ mod admin;
 mod client;
 mod faults;
 mod kingdee;
+mod living;
 mod process;
 mod wdt;
