@@ -7,6 +7,7 @@ use kingpost_model::{
     Work, WorkId,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     ledger::{Ledger, Sender},
@@ -18,6 +19,11 @@ use crate::{
 const PAGES: u32 = 20;
 /// Pages that are read of a single second, which can't be split.
 const SECOND_PAGES: u32 = 2_000;
+/// A window that can be halved is read so many times before it is.
+const PASSES: usize = 2;
+/// A single second is read so many times, as long as that shows anything new: what was changed in one second may come in
+/// another order with every call.
+const SECOND_PASSES: usize = 12;
 
 /// What is extracted, and for whom.
 pub(crate) struct Reading<'a> {
@@ -54,8 +60,21 @@ pub(crate) enum Stopped {
 
 /// What one pass from the last page to the first saw.
 struct Pass {
-    distinct: usize,
-    total: Option<u64>,
+    seen: HashSet<String>,
+    /// The highest count that any of its pages gave. Documents leave a window while it is read, and none enters it: so
+    /// this is how many there were when the first of these pages was read, those that left since included.
+    counted: Option<u64>,
+    /// The count changed from one page to another.
+    moved: bool,
+}
+
+impl Pass {
+    /// Whether nothing can be missing among what was seen.
+    ///
+    /// The count at the end would not do: a document that left after it was seen makes up for one that was never seen.
+    fn is_whole(seen: usize, counted: Option<u64>) -> bool {
+        counted.is_none_or(|counted| seen as u64 >= counted)
+    }
 }
 
 impl Reading<'_> {
@@ -83,25 +102,42 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads the window, and once more when it gave fewer documents than the source counts.
+    /// Reads the window, and again when it gave fewer documents than the source counts.
     async fn passes(
         &self,
         window: Window,
         patience: &Patience<'_>,
         ledger: &mut Ledger,
     ) -> Result<usize, Interrupted> {
+        let (mut seen, mut counted) = (HashSet::new(), None);
         let mut evidence = Vec::new();
-        for _ in 0..2 {
-            let pass = self.pass(window, patience, ledger).await?;
-            match pass.total {
-                Some(total) if (pass.distinct as u64) < total => {
-                    evidence.push(format!("{} of {total}", pass.distinct));
-                }
-                _ => return Ok(pass.distinct),
+        let mut believes = true;
+        loop {
+            let pass = self.pass(window, patience, ledger, believes).await?;
+            let (found, before) = (pass.seen.len(), seen.len());
+            if pass.counted.is_some_and(|counted| found as u64 > counted) {
+                // A count that is too low would end the window before its last page.
+                warn!(%window, found, counted = pass.counted, "the source counts fewer documents than it shows");
+                (believes, counted) = (false, None);
+                continue;
+            }
+            seen.extend(pass.seen);
+            counted = counted.max(pass.counted);
+            // Whatever there was when the first pass began has been seen at last, in whichever pass.
+            if Pass::is_whole(found, pass.counted) || Pass::is_whole(seen.len(), counted) {
+                return Ok(seen.len());
+            }
+            evidence.push(format!("{found} of {}", pass.counted.unwrap_or_default()));
+            let most = if window.halves().is_some() { PASSES } else { SECOND_PASSES };
+            let hopeless = seen.len() == before && !pass.moved;
+            if evidence.len() >= most || (hopeless && evidence.len() >= PASSES) {
+                break;
             }
         }
+        let times =
+            if evidence.len() == 2 { "twice".to_owned() } else { format!("{} times", evidence.len()) };
         let text = format!(
-            "the window {window} was read twice and gave fewer documents than the source counts ({}); check the page \
+            "the window {window} was read {times} and gave fewer documents than the source counts ({}); check the page \
              base and the account's permissions in the source system",
             evidence.join(", then ")
         );
@@ -137,33 +173,34 @@ impl Reading<'_> {
     }
 
     /// One pass from the last page to the first, strictly one page after another: a document that changes meanwhile
-    /// leaves the window, and everything behind it moves one place towards pages that are still to be read.
+    /// leaves the window, and everything behind it moves one place towards pages that are still to be read. A count that
+    /// isn't believed is not asked for the last page either.
     async fn pass(
         &self,
         window: Window,
         patience: &Patience<'_>,
         ledger: &mut Ledger,
+        believes: bool,
     ) -> Result<Pass, Interrupted> {
         let first = patience.page(window, 0).await?;
-        let last = match counted(&first) {
+        let last = match counted(&first).filter(|_| believes) {
             Some(total) => last_of(window, total, patience.page_size())?,
             None => find_last(window, &first, patience).await?,
         };
         let mut seen = HashSet::new();
-        let mut total = first.total;
+        let mut totals = Vec::new();
         let mut only = (last == 0).then_some(first);
         for number in (0..=last).rev() {
             let page = match only.take() {
                 Some(page) => page,
                 None => patience.page(window, number).await?,
             };
-            if number == 0 {
-                total = page.total.or(total);
-            }
+            totals.extend(page.total.filter(|_| believes));
             self.publish(window, page.documents, ledger, &mut seen);
             patience.flush().await?;
         }
-        Ok(Pass { distinct: seen.len(), total })
+        let counted = totals.iter().max().copied();
+        Ok(Pass { seen, counted, moved: totals.iter().min().copied() != counted })
     }
 
     fn publish(

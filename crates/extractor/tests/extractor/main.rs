@@ -4,6 +4,7 @@
 
 mod halves;
 mod house;
+mod living;
 mod oversized;
 mod paging;
 mod patience;

@@ -147,6 +147,15 @@ async fn a_count_that_the_page_itself_refutes_is_no_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_count_that_the_pages_refute_ends_no_window_early() {
+    // 35 documents on four pages, counted as twelve on two.
+    let source = Shelf::new(10, documents(35), |_, _| Act::Total(Some(12)));
+    let house = House::new(&source);
+    assert_eq!(house.judge(window_work(hour())).await, Verdict::Done);
+    assert_eq!((house.numbers().len(), source.pages()), (35, vec![0, 1, 0, 0, 1, 2, 3, 4, 3, 2, 1, 0]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_ignores_the_page_is_not_read_for_ever() {
     let source =
         Shelf::new(10, documents(10), |_, all| Act::Page(Page { documents: all.clone(), total: None }));
@@ -172,17 +181,30 @@ async fn a_count_that_grows_while_the_window_is_read_makes_it_read_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_that_shrinks_while_the_window_is_read_is_no_reason_to_read_again() {
-    let source = Shelf::new(10, documents(40), |call, all| {
-        if call.index > 0 {
-            all.remove(0);
-        }
-        Act::Honest
-    });
-    let house = House::new(&source);
-    assert_eq!(house.judge(window_work(hour())).await, Verdict::Done);
-    assert_eq!(source.pages(), [0, 3, 2, 1, 0]);
-    assert!(source.numbers().iter().all(|stayed| house.numbers().contains(stayed)));
+async fn documents_that_leave_make_a_window_read_again_only_where_they_could_hide_a_missing_one() {
+    // Before which calls one leaves, from which end, and the pages that are asked for then.
+    let cases: [(&[usize], bool, &[u32]); 4] = [
+        // It left before anything was read: it is counted by no page.
+        (&[1], true, &[0, 3, 2, 1, 0]),
+        // It had been seen.
+        (&[2, 3], false, &[0, 3, 2, 1, 0]),
+        // Counted, and not seen.
+        (&[2], true, &[0, 3, 2, 1, 0, 0, 3, 2, 1, 0]),
+        (&[2, 3, 4], true, &[0, 3, 2, 1, 0, 0, 3, 2, 1, 0]),
+    ];
+    for (leaving, from_front, pages) in cases {
+        let source = Shelf::new(10, documents(40), move |call, all| {
+            if leaving.contains(&call.index) {
+                all.remove(if from_front { 0 } else { all.len() - 1 });
+            }
+            Act::Honest
+        });
+        let house = House::new(&source);
+        assert_eq!(house.judge(window_work(hour())).await, Verdict::Done);
+        assert_eq!(source.pages(), pages, "{leaving:?}");
+        assert!(source.numbers().iter().all(|stayed| house.numbers().contains(stayed)));
+        assert!(house.windows().is_empty(), "the second time it was whole");
+    }
 }
 
 #[tokio::test(start_paused = true)]
