@@ -54,7 +54,9 @@ pub fn source(
                 Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
             let spec = &scheme.source;
             let (method, params) = (spec.method.clone(), spec.params.clone());
-            Ok(Arc::new(WdtSource::new(client, method, params, spec.key.clone(), spec.page_size, calls)))
+            let source = WdtSource::new(client, method, params, spec.key.clone(), spec.page_size, calls);
+            // Half of the lag covers the clocks, the other half what WDT takes to show a change.
+            Ok(Arc::new(source.with_margin(spec.window.lag / 2)))
         }
     }
 }

@@ -1,12 +1,18 @@
 //! 旺店通·旗舰版 as a source.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Fetched, Page, Source, Window};
 use kingpost_wdt::{ByNumber, Class, Client, Method, Query, Row, WdtError, values::beijing_text};
 
 use crate::Calls;
+
+/// How long a window that isn't over on WDT's own clock is left alone at a time.
+const CLOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// One kind of WDT document, read by its time of change.
 pub struct WdtSource {
@@ -16,6 +22,7 @@ pub struct WdtSource {
     key: String,
     page_size: u32,
     calls: Arc<dyn Calls>,
+    margin: Option<Duration>,
 }
 
 impl WdtSource {
@@ -29,7 +36,31 @@ impl WdtSource {
         page_size: u32,
         calls: Arc<dyn Calls>,
     ) -> Self {
-        WdtSource { client, method: method.into(), params, key: key.into(), page_size, calls }
+        WdtSource { client, method: method.into(), params, key: key.into(), page_size, calls, margin: None }
+    }
+
+    /// Reads no window that isn't over by this long on WDT's own clock while ours is ahead of it by more: documents could
+    /// still enter it, and once it is read nobody would look there again.
+    #[must_use]
+    pub fn with_margin(mut self, margin: Duration) -> Self {
+        self.margin = Some(margin);
+        self
+    }
+
+    /// Why a window can't be read yet, when a call at `now_s` was answered at `server_s`.
+    fn too_early(&self, window: Window, now_s: i64, server_s: i64) -> Option<Failure> {
+        let margin_s = i64::try_from(self.margin?.as_secs()).unwrap_or(i64::MAX);
+        let (ahead_s, wait_s) = (now_s - server_s, window.to_s.saturating_add(margin_s) - server_s);
+        if ahead_s <= margin_s || wait_s <= 0 {
+            return None;
+        }
+        let text = format!(
+            "this machine's clock is {ahead_s} s ahead of WDT's, where the window {window} isn't safely over and documents \
+             may still enter it; it is read in {wait_s} s at the latest; set the clock (NTP), or lengthen `source.window.lag`"
+        );
+        // Asked again before that, since somebody may set the clock.
+        let wait = Duration::from_secs(wait_s.unsigned_abs()).min(CLOCK_WAIT);
+        Some(Failure::new(FailureKind::Unavailable, text).by(Fault::Us).retry_after(wait))
     }
 
     fn query(&self, window: Window, page: u32) -> Query {
@@ -135,7 +166,13 @@ impl Source for WdtSource {
 
     fn page(&self, window: Window, page: u32) -> BoxFuture<'_, Result<Page, Failure>> {
         Box::pin(async move {
+            // Before the call, so that a slow answer is not taken for a clock that is ahead.
+            let now_s = Timestamp::now().as_second();
             let page = self.call(&self.query(window, page)).await?;
+            let server_s = page.server_time.map(Timestamp::as_second);
+            if let Some(early) = server_s.and_then(|server_s| self.too_early(window, now_s, server_s)) {
+                return Err(early);
+            }
             let documents = page.rows.into_iter().map(|row| self.document(row));
             Ok(Page { documents: documents.collect(), total: page.total })
         })
@@ -214,8 +251,6 @@ fn failure(error: &WdtError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use kingpost_wdt::Origin;
 
     use super::*;

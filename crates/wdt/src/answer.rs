@@ -19,6 +19,8 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// Number of documents in the whole window, where the answer tells it.
     pub total: Option<u64>,
+    /// The gateway's own clock when it answered (HTTP's `Date`), to the second.
+    pub server_time: Option<Timestamp>,
 }
 
 /// One document.
@@ -133,7 +135,7 @@ enum Bare<'a> {
 }
 
 fn page(method: Option<&Method>, body: &Bytes, data: Bare<'_>) -> Result<Page, WdtError> {
-    let Bare::Data(data) = data else { return Ok(Page { rows: Vec::new(), total: None }) };
+    let Bare::Data(data) = data else { return Ok(Page { rows: Vec::new(), total: None, server_time: None }) };
     let mut data = body.slice_ref(data.as_bytes());
     if json::kind(str_of(&data)) == Kind::Text {
         data = unquoted(&data).unwrap_or_default();
@@ -143,7 +145,7 @@ fn page(method: Option<&Method>, body: &Bytes, data: Bare<'_>) -> Result<Page, W
     }
     let Some(members) = json::members(str_of(&data)) else {
         return if str_of(&data).trim().is_empty() {
-            Ok(Page { rows: Vec::new(), total: None })
+            Ok(Page { rows: Vec::new(), total: None, server_time: None })
         } else {
             Err(WdtError::malformed("data is neither an object nor a list".to_owned()))
         };
@@ -153,7 +155,7 @@ fn page(method: Option<&Method>, body: &Bytes, data: Bare<'_>) -> Result<Page, W
     match find_list(method, &members, total)? {
         Some(list) => rows(method, &slice(&data, list), total),
         None if total == Some(0) || counted.is_none_or(|value| value.get() == r#""""#) => {
-            Ok(Page { rows: Vec::new(), total })
+            Ok(Page { rows: Vec::new(), total, server_time: None })
         }
         None => {
             let count = counted.map_or("absent", RawValue::get);
@@ -198,7 +200,8 @@ fn rows(method: Option<&Method>, raw: &Bytes, total: Option<u64>) -> Result<Page
         return Err(WdtError::malformed("the list of rows is neither an array nor an object".to_owned()));
     };
     let key = method.map_or("order_no", |method| method.key);
-    Ok(Page { rows: bodies.into_iter().map(|body| row(key, body)).collect(), total })
+    let rows = bodies.into_iter().map(|body| row(key, body)).collect();
+    Ok(Page { rows, total, server_time: None })
 }
 
 fn row(key: &str, body: Bytes) -> Row {

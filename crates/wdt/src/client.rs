@@ -80,13 +80,14 @@ impl Client {
         let call = self.account.call(query, now, self.timeout).map_err(WdtError::refused_request)?;
         let response = self.http.post(call.request).await.map_err(WdtError::transport)?;
         let method = Method::find(&query.method);
-        answer::read(self.transport(), method, &response).map_err(|mut error| {
+        let server_time = response.date.as_deref().and_then(server_time);
+        let page = answer::read(self.transport(), method, &response).map_err(|mut error| {
             if error.class == Class::Clock {
-                let skew = response.date.as_deref().and_then(|date| skew(date, now));
-                error.text.extend(skew);
+                error.text.extend(server_time.map(|server| skew(server, now)));
             }
             self.cleaned(error, &call.signs)
-        })
+        })?;
+        Ok(Page { server_time, ..page })
     }
 
     /// An error without anything that a server echoed of our secrets or signatures.
@@ -117,12 +118,16 @@ impl fmt::Debug for Client {
     }
 }
 
-/// How far the server's `Date` header is from the time of the call, for the person who has to set a clock.
-fn skew(date: &str, now: Timestamp) -> Option<String> {
-    let server = DateTimeParser::new().parse_timestamp(date).ok()?;
+/// The time in a `Date` header.
+fn server_time(date: &str) -> Option<Timestamp> {
+    DateTimeParser::new().parse_timestamp(date).ok()
+}
+
+/// How far the server's clock is from the time of the call, for the person who has to set a clock.
+fn skew(server: Timestamp, now: Timestamp) -> String {
     let seconds = server.as_second() - now.as_second();
     let direction = if seconds >= 0 { "ahead of" } else { "behind" };
-    Some(format!(" [the server's clock is {} s {direction} ours]", seconds.abs()))
+    format!(" [the server's clock is {} s {direction} ours]", seconds.abs())
 }
 
 fn http_problem(error: &HttpSetupError) -> ConfigProblem {

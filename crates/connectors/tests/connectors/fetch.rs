@@ -1,11 +1,17 @@
 //! One document by its number, from a fake gateway of WDT.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::{Router, body::Bytes, extract::State};
-use jiff::Timestamp;
+use axum::{Router, body::Bytes, extract::State, http::header::DATE, response::IntoResponse};
+use jiff::{Timestamp, tz::TimeZone};
 use kingpost_connectors::{NoCalls, wdt::WdtSource};
-use kingpost_model::{FailureKind, Fetched, Source as _};
+use kingpost_model::{FailureKind, Fault, Fetched, Source as _, Window};
 use kingpost_wdt::{Client, Transport, WdtConfig, flexible_time};
 use serde_json::{Value, json};
 
@@ -19,6 +25,8 @@ struct Shelf {
     asked: Arc<Mutex<Vec<Value>>>,
     /// Answers every order whatever is asked for.
     deaf: bool,
+    /// Seconds that the gateway's clock is behind ours.
+    behind_s: Arc<AtomicI64>,
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
@@ -36,14 +44,17 @@ fn meets(order: &Value, criteria: &Value) -> bool {
             .is_none_or(|status| status.split(',').any(|s| text(order, "status") == Some(s)))
 }
 
-async fn answer(State(shelf): State<Shelf>, body: Bytes) -> String {
+async fn answer(State(shelf): State<Shelf>, body: Bytes) -> impl IntoResponse {
     let body: Value = serde_json::from_slice(&body).unwrap();
     let criteria = body[0].clone();
     let orders = shelf.orders.lock().unwrap().clone();
     let found: Vec<Value> =
         orders.into_iter().filter(|order| shelf.deaf || meets(order, &criteria)).collect();
     shelf.asked.lock().unwrap().push(criteria);
-    json!({"status": 0, "data": {"total_count": found.len(), "order": found}}).to_string()
+    let now = Timestamp::from_second(now_s() - shelf.behind_s.load(Ordering::Relaxed)).unwrap();
+    let date = now.to_zoned_datetime(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let body = json!({"status": 0, "data": {"total_count": found.len(), "order": found}}).to_string();
+    ([(DATE, date)], body)
 }
 
 async fn source(shelf: &Shelf, method: &str, params: &[(&str, &str)]) -> WdtSource {
@@ -127,4 +138,28 @@ async fn a_gateway_that_does_not_heed_the_number_is_never_believed() {
     let failure = transfer.fetch("RK1", 0).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Configuration);
     assert!(failure.text.contains("promises no way"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_window_that_is_not_over_on_the_gateways_clock_is_not_read() {
+    let shelf = Shelf::default();
+    shelf.orders.lock().unwrap().push(order("RK1", "80", now_s() - 500));
+    let source = source(&shelf, PURCHASE, &[]).await.with_margin(Duration::from_secs(150));
+    // As the scheduler cuts it with a lag of five minutes.
+    let window = Window::new(now_s() - 1_000, now_s() - 300);
+    let old = Window::new(now_s() - 5_000, now_s() - 4_000);
+    for behind_s in [-400, 0, 140] {
+        shelf.behind_s.store(behind_s, Ordering::Relaxed);
+        assert_eq!(source.page(window, 0).await.unwrap().documents.len(), 1, "{behind_s}");
+    }
+    shelf.behind_s.store(320, Ordering::Relaxed);
+    let early = source.page(window, 0).await.unwrap_err();
+    assert_eq!((early.kind, early.fault), (FailureKind::Unavailable, Fault::Us));
+    for part in ["clock is 3", "s ahead of WDT's", "set the clock"] {
+        assert!(early.text.contains(part), "{}", early.text);
+    }
+    // Over on the gateway's clock in some 20 s, and safely so in 170; but somebody may set ours before.
+    assert!(early.text.contains("is read in 17") || early.text.contains("is read in 16"), "{}", early.text);
+    assert_eq!(early.retry_after, Some(Duration::from_secs(30)));
+    assert!(source.page(old, 0).await.is_ok(), "nothing can enter what is long over");
 }

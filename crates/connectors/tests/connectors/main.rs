@@ -8,4 +8,5 @@ mod fetch;
 mod ledger;
 mod lives;
 mod loading;
+mod methods;
 mod steps;
