@@ -56,11 +56,12 @@ chaos: ## random faults from a seed, then every order is accounted for; DURATION
 	@$(CARGO) build --quiet --workspace --bins
 	@$(TARGET)/debug/kingpost-chaos --duration $(or $(DURATION),60) $(if $(SEED),--seed $(SEED))
 
-soak: ## a million messages while the broker is killed, and dead letters replayed while the replay is; MESSAGES=1000000 LETTERS=100000
+soak: ## messages while the broker is killed, dead letters while the replay is, a living history while workers are; MESSAGES= LETTERS= DOCUMENTS= WINDOWS=
 	@scripts/setup.sh
 	@$(CARGO) build --release --quiet --workspace --bins
 	@$(TARGET)/release/kingpost-soak hop --messages $(or $(MESSAGES),1000000)
 	@$(TARGET)/release/kingpost-soak replay --letters $(or $(LETTERS),100000) --kills 3
+	@$(TARGET)/release/kingpost-soak living --documents $(or $(DOCUMENTS),20000) --windows $(or $(WINDOWS),200)
 
 seeded-bugs: ## tests the tests: deliberate bugs, one at a time, and the test that must notice each; BUG=name
 	@scripts/seeded-bugs.sh $(BUG)

@@ -1,6 +1,7 @@
 //! The account: what the source holds against what the target and the dead-letter queues hold, document by document.
 
 mod counters;
+mod difference;
 mod invariants;
 mod letters;
 
@@ -18,13 +19,12 @@ use serde_json::Value;
 use crate::lab::Sandbox;
 
 pub use counters::{Told, disagreements};
+use difference::{Likeness, likeness};
 pub use invariants::{Scene, invariants};
 pub use letters::{Letter, letters};
 
 /// The status of a stock-in that is to be posted (已完成).
 const COMPLETED: &str = "80";
-/// The organisation that the shipped table of stocks names for every warehouse.
-const ORGANISATION: &str = "100";
 /// Dead letters read per queue.
 const LETTERS_MAX: usize = 1_000_000;
 
@@ -68,6 +68,13 @@ pub struct Account {
     pub ok: usize,
     /// Dead letters whose write ended without evidence and could not be decided.
     pub ambiguous: Vec<String>,
+    /// Orders that are in Kingdee as they were before somebody changed them, with a dead letter that says so.
+    pub reported: BTreeSet<String>,
+    /// Orders that were completed once and are no longer, and what became of them doesn't matter: whether one was read
+    /// before it was cancelled is a matter of moments.
+    pub withdrawn: BTreeSet<String>,
+    /// Orders that are in Kingdee once, as they are or as they were when they were posted.
+    settled: BTreeSet<String>,
 }
 
 /// What RabbitMQ's own Jepsen job counts, in words of this pipeline; every order of the scheme counts, not every message.
@@ -91,13 +98,20 @@ pub struct Counters {
     pub dead: usize,
     /// Those of the dead whose kind is `unclear`: whether Kingdee has them could not be decided.
     pub ambiguous: usize,
+    /// Orders that were changed in what is booked after they were posted: Kingdee has the first content, a dead letter the
+    /// change.
+    pub reported: usize,
+    /// Orders that were cancelled after they had been completed. They are not among the attempted.
+    pub withdrawn: usize,
 }
 
 impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counters { attempted, acknowledged, ok, lost, duplicated, unexpected, dead, ambiguous } = self;
+        let Counters { attempted, acknowledged, ok, lost, duplicated, unexpected, .. } = self;
+        let Counters { dead, ambiguous, reported, withdrawn, .. } = self;
         write!(f, "attempted {attempted}, acknowledged {acknowledged}, ok {ok}, lost {lost}, ")?;
-        write!(f, "duplicated {duplicated}, unexpected {unexpected}, dead {dead}, ambiguous {ambiguous}")
+        write!(f, "duplicated {duplicated}, unexpected {unexpected}, dead {dead}, ambiguous {ambiguous}, ")?;
+        write!(f, "reported {reported}, withdrawn {withdrawn}")
     }
 }
 
@@ -114,6 +128,56 @@ pub struct Waiting {
     pub retry: u32,
     /// Dead letters of all stages.
     pub dead: u32,
+}
+
+impl Waiting {
+    /// Whether anything is to be done still.
+    pub fn is_busy(&self) -> bool {
+        self.extract + self.transform + self.load + self.retry > 0
+    }
+}
+
+/// Completed orders that have not arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Not audited in Kingdee, and nothing is wrong with them.
+    pub good: usize,
+    /// Audited, but changed since, and nobody has read that yet.
+    pub unread: usize,
+    /// Those that can't be posted.
+    pub bad: u32,
+}
+
+impl Pending {
+    /// What is not done yet, in words. Letters are no measure for orders by themselves: one that was cut off may be there
+    /// twice, so the good ones and the dead ones are counted apart.
+    pub fn left(&self, waiting: Waiting) -> Option<String> {
+        let Pending { good, unread, bad } = self;
+        let dead = waiting.dead;
+        (waiting.is_busy() || good + unread > 0 || dead < *bad).then(|| {
+            format!(
+                "{good} not audited, {unread} not read, {dead} of {bad} dead letters, waiting: {waiting:?}"
+            )
+        })
+    }
+
+    /// Asks the sandbox, which knows both sides.
+    ///
+    /// # Errors
+    /// The sandbox can't be asked.
+    pub async fn of(sandbox: &Sandbox) -> Result<Self> {
+        let listed = sandbox.get("wdt/orders?pending=1").await?;
+        let mut pending = Pending::default();
+        for order in listed.as_array().context("the sandbox gave no list of orders")? {
+            let audited = order.get("audited").and_then(Value::as_bool).unwrap_or(false);
+            match (text(order, "fate"), audited) {
+                ("refused" | "unmappable", _) => pending.bad += 1,
+                (_, true) => pending.unread += 1,
+                (_, false) => pending.good += 1,
+            }
+        }
+        Ok(pending)
+    }
 }
 
 /// Reads the depths of a scheme's queues.
@@ -177,8 +241,10 @@ impl Account {
             lost: self.lost.len(),
             duplicated: self.duplicated.len(),
             unexpected: self.unexpected.len() + self.different.len(),
-            dead: self.dead_orders(),
+            dead: self.dead_instead(),
             ambiguous: self.ambiguous.iter().collect::<BTreeSet<_>>().len(),
+            reported: self.reported.len(),
+            withdrawn: self.withdrawn.len(),
         }
     }
 
@@ -193,10 +259,19 @@ impl Account {
         self.dead.iter().flat_map(|group| &group.numbers).collect::<BTreeSet<_>>().len()
     }
 
+    /// Orders with a dead letter in the place of a document.
+    fn dead_instead(&self) -> usize {
+        let numbers: BTreeSet<&String> = self.dead.iter().flat_map(|group| &group.numbers).collect();
+        numbers
+            .into_iter()
+            .filter(|number| !self.withdrawn.contains(*number) && !self.settled.contains(*number))
+            .count()
+    }
+
     /// Nothing lost, nothing twice, nothing wrong, and everything either in Kingdee or explained.
     pub fn is_sound(&self) -> bool {
         let wrong = [&self.lost, &self.duplicated, &self.different, &self.unexpected];
-        wrong.iter().all(|list| list.is_empty()) && self.documents + self.dead_orders() == self.orders
+        wrong.iter().all(|list| list.is_empty()) && self.settled.len() + self.dead_instead() == self.orders
     }
 
     /// The closing line.
@@ -298,28 +373,28 @@ impl Account {
             posted.entry(text(document, "FBillNo")).or_default().push(document);
         }
         self.documents = posted.len();
-        let dead: BTreeSet<String> =
-            self.dead.iter().flat_map(|group| group.numbers.iter().cloned()).collect();
+        let groups =
+            self.dead.iter().flat_map(|group| group.numbers.iter().map(move |number| (group, number)));
+        let mut dead: BTreeMap<String, bool> = BTreeMap::new();
+        for (group, number) in groups {
+            *dead.entry(number.clone()).or_insert(true) &= group.kind == FailureKind::Conflict.as_str();
+        }
         let mut known = BTreeSet::new();
         for order in orders.as_array().context("the sandbox gave no list of orders")? {
+            let number = text(order, "order_no");
+            let posted = posted.get(number).map_or(&[][..], Vec::as_slice);
             if text(order, "status") != COMPLETED {
+                if self.withdraw(order, posted) {
+                    known.insert(number);
+                }
                 continue;
             }
             self.orders += 1;
-            let number = text(order, "order_no");
             known.insert(number);
-            match posted.get(number).map_or(&[][..], Vec::as_slice) {
-                [] if dead.contains(number) => {}
+            match posted {
+                [] if dead.contains_key(number) => {}
                 [] => self.lost.push(number.to_owned()),
-                [document] => {
-                    match difference(order, document) {
-                        Some(difference) => self.different.push(format!("{number}: {difference}")),
-                        None => self.ok += 1,
-                    }
-                    if dead.contains(number) {
-                        self.unexpected.push(format!("{number} is in Kingdee and a dead letter"));
-                    }
-                }
+                [document] => self.judge(order, document, dead.get(number).copied()),
                 many => self.duplicated.push(format!("{number} ({} documents)", many.len())),
             }
         }
@@ -330,6 +405,56 @@ impl Account {
 }
 
 impl Account {
+    /// A completed order and its document; `conflicts` says whether all of its dead letters are conflicts, if it has any.
+    fn judge(&mut self, order: &Value, document: &Value, conflicts: Option<bool>) {
+        let number = text(order, "order_no");
+        match (likeness(order, document), conflicts) {
+            (Likeness::None(difference), _) => self.different.push(format!("{number}: {difference}")),
+            (Likeness::Last, _) => {
+                self.ok += 1;
+                self.settled.insert(number.to_owned());
+            }
+            (Likeness::Earlier, Some(true)) => {
+                self.reported.insert(number.to_owned());
+                self.settled.insert(number.to_owned());
+            }
+            (Likeness::Earlier, _) => {
+                self.lost.push(format!("{number} (it is in Kingdee as it was, its change is nowhere)"));
+            }
+        }
+        // A change that came too late is a conflict, on whichever side of its order's first content it was read.
+        let changed = !list(order, "earlier").is_empty();
+        if conflicts.is_some_and(|conflicts| !(conflicts && changed)) {
+            self.unexpected.push(format!("{number} is in Kingdee and a dead letter"));
+        }
+    }
+
+    /// Takes note of an order that is no longer completed; false when it never was. It may be in Kingdee once, if somebody
+    /// can have read it before, and has to be what it was then.
+    fn withdraw(&mut self, order: &Value, posted: &[&Value]) -> bool {
+        let completed =
+            || list(order, "history").iter().filter(|version| text(version, "status") == COMPLETED);
+        if completed().next().is_none() {
+            return false;
+        }
+        let number = text(order, "order_no");
+        self.withdrawn.insert(number.to_owned());
+        let shown = completed().any(|version| version.get("shown").and_then(Value::as_bool).unwrap_or(false));
+        match posted {
+            [] => {}
+            [_] if !shown => {
+                self.unexpected.push(format!("{number} was cancelled before anybody could read it"))
+            }
+            [document] => {
+                if let Likeness::None(difference) = likeness(order, document) {
+                    self.different.push(format!("{number}: {difference}"));
+                }
+            }
+            many => self.duplicated.push(format!("{number} ({} documents)", many.len())),
+        }
+        true
+    }
+
     /// Reads Kingdee's ledger of commits: who was answered, and what was saved twice although one of both is gone.
     fn audit(&mut self, ledger: &Value) -> Result<()> {
         let mut saves: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
@@ -343,7 +468,9 @@ impl Account {
                 self.unexpected.push(format!("{} was saved over, says the ledger", text(commit, "FBillNo")));
             }
         }
-        self.acknowledged = saves.values().filter(|(_, answered)| *answered).count();
+        let counts = |number: &str| !self.withdrawn.contains(number);
+        self.acknowledged =
+            saves.iter().filter(|(number, (_, answered))| *answered && counts(number)).count();
         for (number, (count, _)) in saves.iter().filter(|(_, (count, _))| *count > 1) {
             if !self.duplicated.iter().any(|known| known.starts_with(&format!("{number} "))) {
                 self.duplicated.push(format!("{number} (saved {count} times, says the ledger)"));
@@ -353,106 +480,12 @@ impl Account {
     }
 }
 
-/// How a document differs from its order, in everything that the sandbox shows of it; numbers are compared as decimals.
-fn difference(order: &Value, document: &Value) -> Option<String> {
-    let date = day(text(document, "date"));
-    for (name, theirs, ours) in [
-        ("status", text(document, "status"), "C"),
-        ("supplier", text(document, "supplier"), text(order, "provider_no")),
-        ("date", date.as_str(), day(text(order, "check_time")).as_str()),
-        ("stock_org", text(document, "stock_org"), ORGANISATION),
-    ] {
-        if theirs != ours {
-            return Some(format!("{name} {theirs:?} instead of {ours:?}"));
-        }
-    }
-    let (ours, theirs) = (list(order, "lines"), list(document, "lines"));
-    if ours.len() != theirs.len() {
-        return Some(format!("{} lines instead of {}", theirs.len(), ours.len()));
-    }
-    let stock = text(order, "warehouse_no");
-    let lines = ours.iter().zip(theirs).enumerate();
-    lines
-        .filter_map(|(n, (ours, theirs))| {
-            line_difference(stock, ours, theirs).map(|found| format!("line {n}: {found}"))
-        })
-        .next()
-}
-
-fn line_difference(stock: &str, ours: &Value, theirs: &Value) -> Option<String> {
-    for (name, found, wanted) in [
-        ("material", text(theirs, "material"), text(ours, "spec_no")),
-        ("stock", text(theirs, "stock"), stock),
-        ("note", text(theirs, "note"), text(ours, "remark")),
-        // Lots are switched off in the shipped scheme.
-        ("lot", text(theirs, "lot"), ""),
-    ] {
-        if found != wanted {
-            return Some(format!("{name} {found:?} instead of {wanted:?}"));
-        }
-    }
-    let price = decimal(text(ours, "tax_price"));
-    let rate = decimal(text(ours, "tax")).map(|rate| rate * Decimal::ONE_HUNDRED);
-    for (name, found, wanted) in [
-        ("quantity", decimal(text(theirs, "qty")), decimal(text(ours, "num"))),
-        ("price", decimal(text(theirs, "tax_price")), price),
-        ("tax rate", decimal(text(theirs, "tax_rate")), rate),
-    ] {
-        if wanted.is_none() || found != wanted {
-            return Some(format!("{name} {found:?} instead of {wanted:?}"));
-        }
-    }
-    let (found, wanted) = (theirs.get("gift").and_then(Value::as_bool), price.map(|price| price.is_zero()));
-    (found != wanted).then(|| format!("gift {found:?} instead of {wanted:?}"))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::difference::tests::{document, order};
     use super::*;
-
-    fn order(number: &str, price: &str) -> Value {
-        // 00:30 of the second in Beijing, which is still the first in Greenwich.
-        json!({"order_no": number, "status": "80", "provider_no": "G1", "check_time": "1785601800000", "warehouse_no": "W1",
-               "lines": [{"spec_no": "S1", "num": "2.50", "tax_price": price, "tax": "0.13", "remark": "x"}]})
-    }
-
-    fn document(number: &str, price: &str) -> Value {
-        json!({"FBillNo": number, "status": "C", "supplier": "G1", "date": "2026-08-02", "stock_org": "100",
-               "lines": [{"material": "S1", "qty": "2.5", "tax_price": price, "tax_rate": "13", "stock": "W1",
-                          "gift": false, "note": "x", "lot": null}]})
-    }
-
-    #[test]
-    fn every_field_that_differs_is_found() {
-        let (order, right) = (order("RK1", "1.10"), document("RK1", "1.1"));
-        assert_eq!(difference(&order, &right), None);
-        for (path, wrong) in [
-            ("/status", json!("B")),
-            ("/supplier", json!("G2")),
-            ("/date", json!("2026-08-01")),
-            ("/stock_org", json!("101")),
-            ("/lines", json!([])),
-            ("/lines/0/material", json!("S2")),
-            ("/lines/0/qty", json!("2.50000001")),
-            ("/lines/0/tax_price", json!("1.11")),
-            ("/lines/0/tax_rate", json!("0.13")),
-            ("/lines/0/stock", json!("W2")),
-            ("/lines/0/gift", json!(true)),
-            ("/lines/0/note", Value::Null),
-            ("/lines/0/lot", json!("L1")),
-        ] {
-            let mut document = right.clone();
-            *document.pointer_mut(path).unwrap() = wrong;
-            assert!(difference(&order, &document).is_some(), "a wrong {path} is not found");
-        }
-        let gift = document("RK1", "0");
-        assert!(difference(&super::tests::order("RK1", "0"), &gift).is_some(), "a gift that is none");
-        let mut account = Account::default();
-        account.audit(&json!([{"FBillNo": "RK1", "step": "updated"}])).unwrap();
-        assert_eq!(account.unexpected.len(), 1);
-    }
 
     #[test]
     fn the_account_finds_every_kind_of_fault() {
@@ -476,11 +509,84 @@ mod tests {
         let ledger = json!([save("RK1", false), save("RK1", false), save("RK3", true), save("RK3", true)]);
         account.audit(&ledger).unwrap();
         assert_eq!(account.duplicated.len(), 2, "{:?}", account.duplicated);
-        let line =
-            "attempted 4, acknowledged 1, ok 1, lost 1, duplicated 2, unexpected 2, dead 0, ambiguous 0";
+        let line = "attempted 4, acknowledged 1, ok 1, lost 1, duplicated 2, unexpected 2, dead 0, ambiguous 0, \
+                    reported 0, withdrawn 0";
         assert_eq!(account.counters().to_string(), line);
         let mut sound = Account::default();
         sound.compare(&json!([order("RK1", "1.10")]), &json!([document("RK1", "1.1")])).unwrap();
         assert!(sound.is_sound(), "{}", sound.report());
+        let mut over = Account::default();
+        over.audit(&json!([{"FBillNo": "RK1", "step": "updated"}])).unwrap();
+        assert_eq!(over.unexpected.len(), 1);
+    }
+
+    /// An order with what happened to it: the statuses of its versions, and whether each was shown.
+    fn lived(number: &str, price: &str, versions: &[(&str, bool)]) -> Value {
+        let mut order = order(number, price);
+        let version = |(status, shown): &(&str, bool)| json!({"status": status, "shown": shown});
+        order["history"] = versions.iter().map(version).collect();
+        order["status"] = versions.last().map_or(COMPLETED, |(status, _)| status).into();
+        order
+    }
+
+    fn letter(kind: FailureKind, number: &str) -> DeadGroup {
+        DeadGroup {
+            stage: "load".to_owned(),
+            kind: kind.as_str().to_owned(),
+            cause: String::new(),
+            advice: kind.advice(),
+            numbers: vec![number.to_owned()],
+        }
+    }
+
+    #[test]
+    fn copies_of_dead_letters_stand_for_no_order_that_is_on_its_way() {
+        let left = |good, unread, dead, retry| {
+            let waiting = Waiting { dead, retry, ..Waiting::default() };
+            Pending { good, unread, bad: 21 }.left(waiting).is_some()
+        };
+        assert!(!left(0, 0, 21, 0) && !left(0, 0, 25, 0));
+        assert!(left(4, 0, 25, 0) && left(0, 1, 25, 0) && left(0, 0, 20, 0) && left(0, 0, 21, 1));
+    }
+
+    #[test]
+    fn a_cancelled_order_may_be_in_kingdee_if_it_was_read_before_and_not_otherwise() {
+        let cancelled = |shown: bool| lived("RK1", "1.10", &[("80", shown), ("10", false)]);
+        for (order, documents, sound) in [
+            (cancelled(true), json!([document("RK1", "1.1")]), true),
+            (cancelled(true), json!([]), true),
+            (cancelled(false), json!([]), true),
+            (cancelled(false), json!([document("RK1", "1.1")]), false),
+            (cancelled(true), json!([document("RK1", "9")]), false),
+            (cancelled(true), json!([document("RK1", "1.1"), document("RK1", "1.1")]), false),
+            // It was never completed.
+            (lived("RK1", "1.10", &[("20", true), ("10", true)]), json!([document("RK1", "1.1")]), false),
+        ] {
+            let mut account = Account::default();
+            account.compare(&json!([order]), &documents).unwrap();
+            assert_eq!((account.orders, account.is_sound()), (0, sound), "{order} {documents}");
+        }
+    }
+
+    #[test]
+    fn a_changed_content_is_a_conflict_beside_the_first_one_and_a_harmless_edit_is_nothing() {
+        let mut changed = lived("RK1", "2", &[("80", true), ("80", true)]);
+        changed["earlier"] = json!([order("RK1", "1.10")]);
+        let harmless = lived("RK1", "1.10", &[("80", true), ("80", true), ("80", false)]);
+        let conflict = || vec![letter(FailureKind::Conflict, "RK1")];
+        for (order, price, dead, sound) in [
+            (&harmless, "1.1", vec![], true),
+            (&harmless, "1.1", conflict(), false),
+            (&changed, "1.1", conflict(), true),
+            (&changed, "2", conflict(), true),
+            (&changed, "2", vec![], true),
+            (&changed, "1.1", vec![], false),
+            (&changed, "1.1", vec![letter(FailureKind::Refused, "RK1")], false),
+            (&changed, "3", conflict(), false),
+        ] {
+            let mut account = Account { dead, ..Account::default() };
+            account.compare(&json!([order]), &json!([document("RK1", price)])).unwrap();
+            assert_eq!(account.is_sound(), sound, "{price}: {}", account.report());
+        }
     }
 }

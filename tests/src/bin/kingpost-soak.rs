@@ -1,5 +1,6 @@
 //! Long runs: `hop --messages N` moves small orders while the broker is killed, `replay --letters N --kills N` sends dead
-//! letters again while the operator's command is killed.
+//! letters again while the operator's command is killed, `living --documents N --windows N` reads a history that people work
+//! on while workers are killed.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -32,7 +33,13 @@ async fn command() -> Result<bool> {
         ["replay", "--letters", letters, "--kills", kills] => {
             Box::pin(e2e::soak::replay(number(letters)?, number(kills)?)).await
         }
-        _ => bail!("usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N]"),
+        ["living"] => Box::pin(e2e::soak::living(20_000, 200)).await,
+        ["living", "--documents", documents, "--windows", windows] => {
+            Box::pin(e2e::soak::living(number(documents)?, number(windows)?)).await
+        }
+        _ => bail!(
+            "usage: kingpost-soak hop [--messages N] | replay [--letters N --kills N] | living [--documents N --windows N]"
+        ),
     }
 }
 

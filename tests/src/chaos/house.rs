@@ -5,12 +5,13 @@ use std::sync::{Mutex as Plain, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::blow::{Blow, BrokerBlow, ErpBlow, Place, Post, Trouble};
 use super::schedule::{Event, Schedule};
-use super::{DRAIN, HEARTBEAT_S, ORDERS_PER_SECOND, SETTLE, TIER, UNPOSTABLE, WARM_UP};
+use super::{DRAIN, HEARTBEAT_S, LIVELINESS, ORDERS_PER_SECOND, SETTLE, TIER, UNPOSTABLE, WARM_UP};
 use crate::lab::{BrokerOptions, PrivateBroker, Proxy, Sandbox, SandboxOptions, Way, Welcome};
 use crate::pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker};
 
@@ -117,6 +118,22 @@ impl House {
                 }
             }
         }
+    }
+
+    /// Lets people work in WDT from now on.
+    pub(super) async fn live(&self, seed: u64) -> Result<()> {
+        let share = |share: f64| share * LIVELINESS;
+        let rates = json!({"modify": LIVELINESS, "cancel": share(0.1), "add": share(0.1), "complete": LIVELINESS,
+            "seed": seed});
+        self.sandbox.post("wdt/live", &rates).await.map(drop)
+    }
+
+    /// Sends them home; what they did, in words.
+    pub(super) async fn rest(&self) -> Result<String> {
+        let ended = self.sandbox.delete("wdt/live").await?;
+        let done = ended.pointer("/ended/done").and_then(Value::as_object).cloned().unwrap_or_default();
+        let done = done.iter().filter(|(_, count)| count.as_u64() > Some(0));
+        Ok(done.map(|(what, count)| format!("{count} {what}")).collect::<Vec<_>>().join(", "))
     }
 
     /// Ends every trouble that is not undone by the end of its event.
@@ -339,7 +356,8 @@ async fn sandbox(schedule: &Schedule) -> Result<(Sandbox, u64, String)> {
     let seconds = (schedule.duration + WARM_UP).as_secs();
     let orders = u32::try_from(seconds).unwrap_or(u32::MAX / 100) * ORDERS_PER_SECOND;
     let from = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second())?.to_string();
-    let mut args = vec!["--kingdee-latency".to_owned(), KINGDEE_LATENCY.to_owned()];
+    let args = ["--kingdee-latency", KINGDEE_LATENCY, "--order", schedule.order];
+    let mut args = args.map(str::to_owned).to_vec();
     if !schedule.unique_numbers {
         args.push("--repeated-numbers".to_owned());
     }

@@ -9,6 +9,9 @@ use super::dice::{Deck, Dice};
 /// Time left for work after a fault that the product waits out for half a minute.
 const SLOW_LEFT: Duration = Duration::from_secs(32);
 
+/// The orders in which a WDT may answer.
+const ORDERS: [&str; 3] = ["modified", "modified-desc", "id"];
+
 /// One fault: when it begins, counted from the start of the nemesis, and how long it lasts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -41,6 +44,8 @@ pub struct Schedule {
     pub shards: u32,
     /// Whether Kingdee refuses a number that it has (编码唯一). Without that rule, a second post is a second document.
     pub unique_numbers: bool,
+    /// In which order WDT answers, as the sandbox calls it.
+    pub order: &'static str,
     /// Events by track: workers, the broker and the way to it, ways to the ERPs, ERPs.
     pub tracks: [Vec<Event>; 4],
 }
@@ -51,13 +56,14 @@ impl Schedule {
         let mut dice = Dice::new(seed, 0);
         let shards = u32::try_from(dice.between(1, 2)).unwrap_or(1);
         let unique_numbers = dice.below(3) == 0;
+        let order = ORDERS.get(usize::try_from(dice.below(3)).unwrap_or(0)).copied().unwrap_or(ORDERS[0]);
         let tracks = [
             workers(&mut Dice::new(seed, 1), duration),
             broker(&mut Dice::new(seed, 2), duration),
             ways_to_erps(&mut Dice::new(seed, 3), duration),
             erps(&mut Dice::new(seed, 4), duration),
         ];
-        Schedule { seed, duration, shards, unique_numbers, tracks }
+        Schedule { seed, duration, shards, unique_numbers, order, tracks }
     }
 }
 
@@ -67,12 +73,13 @@ impl fmt::Display for Schedule {
         events.sort_by_key(|event| event.at);
         writeln!(
             f,
-            "schedule of seed {}, {} s: {} faults, {} load queue(s), Kingdee {} a number twice",
+            "schedule of seed {}, {} s: {} faults, {} load queue(s), Kingdee {} a number twice, WDT answers by {}",
             self.seed,
             self.duration.as_secs(),
             events.len(),
             self.shards,
-            if self.unique_numbers { "refuses" } else { "takes" }
+            if self.unique_numbers { "refuses" } else { "takes" },
+            self.order
         )?;
         events.into_iter().try_for_each(|event| writeln!(f, "{event}"))
     }

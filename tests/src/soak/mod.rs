@@ -1,7 +1,8 @@
-//! `make soak`: a million messages through the two queue hops, and a hundred thousand dead letters replayed, while what
-//! carries them is killed again and again.
+//! `make soak`: a million messages through the two queue hops, a hundred thousand dead letters replayed, and a history read
+//! while it is worked on, while what carries them is killed again and again.
 
 mod hop;
+mod living;
 mod replay;
 mod sink;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 pub use hop::hop;
+pub use living::living;
 pub use replay::replay;
 
 /// The most that something was, in bytes, and what it is now.

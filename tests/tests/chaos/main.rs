@@ -16,6 +16,7 @@ async fn when_faults_are_random_for_a_minute_then_every_order_is_in_kingdee_once
     assert!(outcome.violations.is_empty(), "seed {SEED}: {:#?}\n{:?}", outcome.violations, outcome.kept);
     let counters = outcome.counters;
     assert_eq!(counters.ok + counters.dead, counters.attempted, "{counters}");
+    assert!(counters.withdrawn > 0, "nobody cancelled anything, WDT did not live: {counters}");
     assert!(counters.acknowledged < counters.ok, "no answer was lost, the run has shown little: {counters}");
     assert!(outcome.drained <= MINUTE, "{:?}", outcome.drained);
     Ok(())

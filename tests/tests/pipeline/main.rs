@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod faults;
+mod living;
 
 use std::time::Duration;
 
