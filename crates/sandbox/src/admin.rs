@@ -40,7 +40,7 @@ GET    /admin/faults
 POST   /admin/faults                one rule or an array of them
 DELETE /admin/faults                all; /admin/faults/ID one
 GET    /admin/clock
-POST   /admin/clock                 {\"skew_seconds\":300}
+POST   /admin/clock                 {\"skew_seconds\":300}, {\"kingdee_skew_seconds\":-300}
 ";
 
 /// Answers a request that is for neither system.
@@ -141,7 +141,7 @@ fn live(shared: &Shared, request: &Request) -> Routed {
 fn type_in(shared: &Shared, request: &Request) -> Routed {
     let model = body(request)?;
     let (fid, number) =
-        locked(&shared.kingdee).type_in(&model, shared.now()).map_err(|reason| (400, reason))?;
+        locked(&shared.kingdee).type_in(&model, shared.written()).map_err(|reason| (400, reason))?;
     locked(&shared.ledger).commit(&number, fid, "typed", 0);
     Ok(Reply::json(Json::object([("FID", Json::from(fid)), ("FBillNo", number.into())])))
 }
@@ -236,9 +236,19 @@ fn faults(shared: &Shared, request: &Request, rest: &[&str]) -> Routed {
 
 fn clock(shared: &Shared, request: &Request) -> Routed {
     if request.method == "POST" {
-        let skew = body(request)?.get("skew_seconds").and_then(Json::integer);
-        let skew = skew.ok_or((400, "skew_seconds is missing or no whole number".to_owned()))?;
-        shared.skew.store(skew, Ordering::Relaxed);
+        let given = body(request)?;
+        let seconds = |name: &str| given.get(name).and_then(Json::integer);
+        let (both, kingdee) = (seconds("skew_seconds"), seconds("kingdee_skew_seconds"));
+        if both.is_none() && kingdee.is_none() {
+            let text = "skew_seconds, or kingdee_skew_seconds, is missing or no whole number";
+            return Err((400, text.to_owned()));
+        }
+        if let Some(skew) = both {
+            shared.skew.store(skew, Ordering::Relaxed);
+        }
+        if let Some(skew) = kingdee {
+            shared.kingdee_skew.store(skew, Ordering::Relaxed);
+        }
     }
     let now = crate::beijing::text(shared.now());
     let skew = shared.skew.load(Ordering::Relaxed);

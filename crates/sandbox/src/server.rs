@@ -126,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) cleared: Notify,
     /// Seconds that the fake servers' clocks are ahead of ours.
     pub(crate) skew: AtomicI64,
+    /// Seconds that the times at which Kingdee writes are ahead of those clocks.
+    pub(crate) kingdee_skew: AtomicI64,
 }
 
 impl Shared {
@@ -146,6 +148,7 @@ impl Shared {
             limits: Mutex::new(wdt::Limits::new(&options)),
             cleared: Notify::new(),
             skew: AtomicI64::new(0),
+            kingdee_skew: AtomicI64::new(0),
             options,
         }
     }
@@ -153,6 +156,11 @@ impl Shared {
     /// The epoch second on the fake servers' clocks.
     pub(crate) fn now(&self) -> i64 {
         Timestamp::now().as_second().saturating_add(self.skew.load(Ordering::Relaxed))
+    }
+
+    /// The second that Kingdee writes into a document now.
+    pub(crate) fn written(&self) -> i64 {
+        self.now().saturating_add(self.kingdee_skew.load(Ordering::Relaxed))
     }
 
     /// Waits until a rule is cleared.

@@ -99,7 +99,7 @@ impl Run {
     /// Sets Kingdee's clock back, or right again. So a document was written a while ago without anybody having waited.
     async fn in_the_past(&self, is_past: bool) -> Result<()> {
         let skew = if is_past { -PAST_S } else { 0 };
-        self.sandbox.post("clock", &json!({ "skew_seconds": skew })).await?;
+        self.sandbox.post("clock", &json!({ "kingdee_skew_seconds": skew })).await?;
         Ok(())
     }
 

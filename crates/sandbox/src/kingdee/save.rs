@@ -103,7 +103,7 @@ async fn save_one(shared: &Shared, call: &Call, model: &Json, id: u64, bend: Ben
     if !bend.check_gap.is_zero() {
         tokio::time::sleep(bend.check_gap).await;
     }
-    let now = shared.now();
+    let now = shared.written();
     let step = if candidate.fid == 0 { "saved" } else { "updated" };
     let rows = if call.flag("IsDeleteEntry", true) { Rows::DeleteUnlisted } else { Rows::KeepUnlisted };
     let (fid, number) = locked(&shared.kingdee).commit(candidate, rows, shape == Shape::Draft, now);

@@ -76,7 +76,7 @@ pub(super) fn run(shared: &Shared, call: &Call, id: u64) -> Outcome {
 
 /// Takes one document one step on, or says with Kingdee's words why its state forbids it.
 pub(super) fn apply(shared: &Shared, step: Step, fid: i64, id: u64) -> Result<(i64, String), Problem> {
-    let now = shared.now();
+    let now = shared.written();
     let mut store = locked(&shared.kingdee);
     let Some(document) = store.documents.get_mut(&fid) else {
         return Err(Problem::whole(10, format!("内码为{fid}的数据不存在")));

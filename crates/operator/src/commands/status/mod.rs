@@ -13,7 +13,8 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-`waiting` counts messages that no worker has in hand; `workers` are the consumers of a stage's queues. Retry tiers are
+`waiting` counts messages that no worker has in hand; `workers` are the consumers of a stage's queues; `a minute` is what a
+stage has done in the last five minutes, by the journal, and `drained in` how long what waits takes at that rate. Retry tiers are
 shared by all schemes. Dead letters are grouped by cause up to 2,000 of a queue; `kingpost dead list` groups them all.
 --json prints one object per scheme, and one for the tiers.";
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use jiff::Timestamp;
-use kingpost_broker::{BrokerConfig, Inspector, QueueDepth, UNROUTABLE};
-use kingpost_model::{Agenda, RETRY_TIERS, Route, StageName};
+use kingpost_broker::{BrokerConfig, Inspector, JournalReader, QueueDepth, UNROUTABLE};
+use kingpost_model::{Agenda, JournalStep, RETRY_TIERS, Route, StageName};
 use kingpost_scheme::Scheme;
 
 use super::super::dead::{Filter, Group, Groups, Places};
@@ -15,6 +15,8 @@ use crate::{
 
 /// Dead letters of one queue that are grouped by cause; more are only counted, because reading takes time.
 const LETTERS_MAX: u32 = 2_000;
+/// Over how long a rate is taken, in milliseconds.
+const RATE_MS: i64 = 300_000;
 
 /// What is seen at one look.
 pub(super) struct Seen {
@@ -44,6 +46,22 @@ pub(super) struct OfStage {
     /// All its queues together; nothing when there is none.
     pub(super) work: Option<QueueDepth>,
     pub(super) dead: Option<u32>,
+    /// Works that were done or died in the last five minutes, by the journal; nothing where there is no journal.
+    pub(super) ended: Option<u64>,
+}
+
+impl OfStage {
+    /// Works a minute.
+    pub(super) fn per_minute(&self) -> Option<u64> {
+        self.ended.map(|ended| ended.div_ceil(RATE_MS.unsigned_abs() / 60_000))
+    }
+
+    /// Minutes until what waits is done at the present rate; nothing where nothing waits or nothing moves.
+    pub(super) fn minutes_to_drain(&self) -> Option<u64> {
+        let waiting = u64::from(self.work?.ready);
+        let per_minute = self.per_minute()?;
+        (waiting > 0 && per_minute > 0).then(|| waiting.div_ceil(per_minute))
+    }
 }
 
 /// Looks again and again, and reads dead letters only when their number has changed.
@@ -66,8 +84,16 @@ impl<'a> Reader<'a> {
 
     pub(super) async fn look(&mut self) -> Result<Seen, Stop> {
         let mut schemes = Vec::new();
+        let ended = self.ended().await;
         for (name, cut, shards) in self.schemes.clone() {
-            schemes.push(self.scheme(name, cut, shards).await?);
+            let mut scheme = self.scheme(name, cut, shards).await?;
+            if let Some(ended) = &ended {
+                for stage in &mut scheme.stages {
+                    let key = (scheme.name.clone(), stage.stage.as_str().to_owned());
+                    stage.ended = Some(ended.get(&key).copied().unwrap_or(0));
+                }
+            }
+            schemes.push(scheme);
         }
         let mut tiers = Vec::new();
         for tier in RETRY_TIERS {
@@ -82,6 +108,31 @@ impl<'a> Reader<'a> {
             return Err(Stop::failed(text));
         }
         Ok(Seen { at_ms: Timestamp::now().as_millisecond(), schemes, tiers, unroutable })
+    }
+
+    /// What ended in the last minutes, by scheme and stage; nothing where there is no journal, which nothing depends on.
+    async fn ended(&self) -> Option<BTreeMap<(String, String), u64>> {
+        let since_ms = Timestamp::now().as_millisecond() - RATE_MS;
+        let journal = JournalReader::open(&self.broker).await.ok().flatten()?;
+        let mut ended = BTreeMap::new();
+        let read = journal
+            .scan(since_ms, &[], |event| {
+                let is_end = matches!(
+                    event.step,
+                    JournalStep::WindowRead { .. }
+                        | JournalStep::WindowSplit { .. }
+                        | JournalStep::Mapped { .. }
+                        | JournalStep::Filtered
+                        | JournalStep::Loaded { .. }
+                        | JournalStep::Dead { .. }
+                );
+                if is_end && event.at_ms >= since_ms {
+                    *ended.entry((event.scheme, event.stage)).or_insert(0) += 1;
+                }
+            })
+            .await;
+        journal.close().await;
+        read.ok().map(|_| ended)
     }
 
     async fn scheme(&mut self, name: String, cut: Cut, shards: u32) -> Result<OfScheme, Stop> {
@@ -100,7 +151,7 @@ impl<'a> Reader<'a> {
             let queue = Route::new(stage, &*name).dead_queue();
             let dead = self.inspector.depth(&queue).await?.map(|depth| depth.ready);
             causes.extend(self.causes(&queue, stage, &name, dead.unwrap_or(0)).await?);
-            stages.push(OfStage { stage, work, dead });
+            stages.push(OfStage { stage, work, dead, ended: None });
         }
         causes.sort_by_key(|group| std::cmp::Reverse(group.count));
         Ok(OfScheme { name, cut, agenda, stages, causes })

@@ -30,6 +30,8 @@ pub(super) fn lines(seen: &Seen) -> String {
                 "waiting": stage.work.map(|depth| depth.ready),
                 "workers": stage.work.map(|depth| depth.consumers),
                 "dead": stage.dead,
+                "per_minute": stage.per_minute(),
+                "minutes_to_drain": stage.minutes_to_drain(),
             })
         };
         let object = json!({
@@ -99,7 +101,7 @@ fn head(scheme: &OfScheme, now_s: i64) -> String {
 
 fn stages(scheme: &OfScheme, width: u16) -> String {
     let mut table = terminal::table(width, false);
-    table.set_header(["stage", "waiting", "workers", "dead", "remark"]);
+    table.set_header(["stage", "waiting", "workers", "a minute", "drained in", "dead", "remark"]);
     let number = |count: Option<u32>| {
         let text = count.map_or("-".to_owned(), |count| count.to_string());
         Cell::new(text).set_alignment(CellAlignment::Right)
@@ -109,11 +111,19 @@ fn stages(scheme: &OfScheme, width: u16) -> String {
             Cell::new(stage.stage),
             number(stage.work.map(|depth| depth.ready)),
             number(stage.work.map(|depth| depth.consumers)),
+            number(stage.per_minute().map(|rate| u32::try_from(rate).unwrap_or(u32::MAX))),
+            Cell::new(drained(stage)).set_alignment(CellAlignment::Right),
             number(stage.dead),
             Cell::new(remark(stage)),
         ]);
     }
     terminal::lines(&table)
+}
+
+/// How long until what waits is done at the present rate.
+fn drained(stage: &OfStage) -> String {
+    let minutes = stage.minutes_to_drain().and_then(|minutes| i64::try_from(minutes).ok());
+    minutes.map_or("-".to_owned(), |minutes| length(minutes.saturating_mul(60)))
 }
 
 fn remark(stage: &OfStage) -> &'static str {
@@ -177,11 +187,12 @@ mod tests {
             stage,
             work: Some(QueueDepth { ready, consumers }),
             dead: Some(dead),
+            ended: Some(100),
         };
         let stages = vec![
             stage(StageName::Extract, 2, 3, 0),
             stage(StageName::Transform, 40, 0, 0),
-            OfStage { stage: StageName::Load, work: None, dead: Some(7) },
+            OfStage { stage: StageName::Load, work: None, dead: Some(7), ended: None },
         ];
         let cut = Cut { start_s, width_s: 3_600, lag_s: 300 };
         let scheme = OfScheme { name: "s".to_owned(), cut, agenda: Some(agenda), stages, causes: Vec::new() };
@@ -197,6 +208,7 @@ mod tests {
             "s: cursor 2026-01-02 00:00:00, 6 min behind now",
             "2 windows of 1 period, 1 paused",
             "no transformer runs",
+            "2 min",
             "the queue is not there",
             "     7 dead of other causes",
             "t: no window cut yet; it begins at 2026-01-01",
@@ -215,6 +227,7 @@ mod tests {
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&objects[0]["lag_seconds"], &objects[0]["backlog_windows"]), (&365.into(), &2.into()));
         assert_eq!(objects[0]["stages"][2]["dead"], 7);
+        assert_eq!(objects[0]["stages"][1]["minutes_to_drain"], 2);
         assert!(objects[1]["cursor"].is_null());
         assert_eq!(objects[2]["tiers"]["2h"], 3);
     }
