@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Fetched, Page, Source, Window};
 use kingpost_wdt::{ByNumber, Class, Client, Method, Query, Row, WdtError, values::beijing_text};
@@ -55,13 +56,17 @@ impl WdtSource {
     }
 
     /// What a document has where the scheme asks for something else.
-    fn left_out(&self, row: &Row) -> String {
+    fn differences(&self, row: &Row) -> Vec<String> {
         let differs = |(name, wanted): &(String, String)| {
             let found = row.field(name)?;
             let meets = wanted.split(',').any(|one| one.trim() == found);
             (!meets).then(|| format!("its {name} is {found}, the scheme asks for {wanted}"))
         };
-        let reasons: Vec<String> = self.params.iter().filter_map(differs).collect();
+        self.params.iter().filter_map(differs).collect()
+    }
+
+    fn left_out(&self, row: &Row) -> String {
+        let reasons = self.differences(row);
         match reasons.is_empty() {
             true => "the criteria of the scheme leave it out".to_owned(),
             false => reasons.join("; "),
@@ -164,10 +169,36 @@ impl Source for WdtSource {
             })
         })
     }
+
+    fn read(&self, body: Bytes) -> Result<Document, Failure> {
+        let refused = |kind, text: String| Err(Failure::new(kind, text).by(Fault::Source));
+        let Some(row) = Row::of(&self.method, body) else {
+            return refused(
+                FailureKind::Malformed,
+                "a document is a JSON object, this is something else".to_owned(),
+            );
+        };
+        // A document that doesn't say how far it is may still change; WDT itself would have known.
+        let unsaid = self.params.iter().find(|(name, _)| name == STATUS && row.field(name).is_none());
+        let mut reasons = self.differences(&row);
+        reasons
+            .extend(unsaid.map(|(name, wanted)| format!("it has no {name}, the scheme asks for {wanted}")));
+        if !reasons.is_empty() {
+            return refused(FailureKind::Refused, reasons.join("; "));
+        }
+        let document = self.document(row);
+        match document.number {
+            Some(_) => Ok(document),
+            None => refused(FailureKind::Malformed, format!("it has no {}, its number", self.key)),
+        }
+    }
 }
 
 /// The field that the client reads as the number by itself (`order_no`, the key of every `…queryWithDetail` document).
 const KEY: &str = "order_no";
+
+/// The criterion that says which documents are complete.
+const STATUS: &str = "status";
 
 /// The text of another field; a blank one is none.
 fn number(row: &Row, field: &str) -> Option<String> {

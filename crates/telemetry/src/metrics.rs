@@ -12,7 +12,8 @@ use prometheus::{
 use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
 use crate::{
-    AccountMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, SessionMetrics, logs,
+    AccountMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, PushMetrics,
+    SessionMetrics, logs,
 };
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
@@ -62,6 +63,9 @@ pub(crate) struct Families {
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
     pub(crate) backlog_windows: GaugeVec,
+    pub(crate) push_requests: IntCounterVec,
+    pub(crate) push_documents: IntCounterVec,
+    pub(crate) push_seconds: HistogramVec,
     pub(crate) account_limits_met: IntCounterVec,
     pub(crate) account_calls_per_minute: GaugeVec,
     pub(crate) account_closed_until: GaugeVec,
@@ -126,6 +130,11 @@ impl Metrics {
     /// The handle of one account of an ERP.
     pub fn account(&self, system: &str, account: &str) -> AccountMetrics {
         AccountMetrics::new(self.families(), system, account)
+    }
+
+    /// The handle of documents that are pushed.
+    pub fn push(&self) -> PushMetrics {
+        PushMetrics::new(self.clone())
     }
 
     /// Everything in the Prometheus text format 0.0.4.
@@ -201,6 +210,9 @@ impl Families {
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
             backlog_windows: gauge(r, &names::BACKLOG_WINDOWS),
+            push_requests: counter(r, &names::PUSH_REQUESTS),
+            push_documents: counter(r, &names::PUSH_DOCUMENTS),
+            push_seconds: histogram(r, &names::PUSH_SECONDS),
             account_limits_met: counter(r, &names::ACCOUNT_LIMITS_MET),
             account_calls_per_minute: gauge(r, &names::ACCOUNT_CALLS_PER_MINUTE),
             account_closed_until: gauge(r, &names::ACCOUNT_CLOSED_UNTIL),
