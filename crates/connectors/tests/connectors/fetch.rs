@@ -132,7 +132,7 @@ async fn a_gateway_that_does_not_heed_the_number_is_never_believed() {
 #[tokio::test]
 async fn a_pushed_document_is_read_by_the_rules_of_the_schedule() {
     let source = source(&Shelf::default(), PURCHASE, &[("status", "80"), ("warehouse_no", "WH1,WH2")]).await;
-    let read = |text: &str| source.read(bytes::Bytes::from(text.to_owned()));
+    let read = |text: &str| source.read(Bytes::from(text.to_owned()));
     let body = r#"{"order_no":"RK1","status":80,"modified":"1767196800000","n":1.50}"#;
     let document = read(body).unwrap();
     assert_eq!((document.number.as_deref(), document.modified_ms), (Some("RK1"), Some(1_767_196_800_000)));
