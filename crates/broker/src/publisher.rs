@@ -11,7 +11,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -109,10 +109,16 @@ struct Job {
 #[derive(Clone)]
 pub struct Outbound {
     jobs: mpsc::Sender<Job>,
+    open: Arc<AtomicBool>,
     app: ShortString,
 }
 
 impl Outbound {
+    /// Whether a session is up and not blocked, as far as is known: what is published now needn't wait for one.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) && !self.jobs.is_closed()
+    }
+
     /// Publishes a group and returns when the broker has confirmed every message of it and has returned none.
     /// What is refused or returned is published again until it is taken, so the wait may be long.
     ///
@@ -161,6 +167,9 @@ pub(crate) struct Publisher {
     ring_base: u64,
     ring_bytes: usize,
     blocked_since: Option<Instant>,
+    connected: bool,
+    /// Connected and not blocked, for those who would rather not wait.
+    open: Arc<AtomicBool>,
     redeclare: bool,
     /// The queues were just declared by whoever opened the first connection.
     declared: bool,
@@ -176,6 +185,7 @@ pub(crate) fn start(
 ) -> (Outbound, tokio::task::JoinHandle<()>) {
     let (sender, jobs) = mpsc::channel(WAITING_GROUPS);
     let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
+    let open = Arc::new(AtomicBool::new(false));
     let publisher = Publisher {
         config,
         setup,
@@ -190,10 +200,12 @@ pub(crate) fn start(
         ring_base: 0,
         ring_bytes: 0,
         blocked_since: None,
+        connected: false,
+        open: Arc::clone(&open),
         redeclare: false,
         declared: true,
     };
-    (Outbound { jobs: sender, app }, tokio::spawn(publisher.run(first)))
+    (Outbound { jobs: sender, open, app }, tokio::spawn(publisher.run(first)))
 }
 
 async fn publish_one(
@@ -241,7 +253,7 @@ impl Publisher {
                 }
             };
             let (reason, detail) = self.session(&connection, &mut backoff).await;
-            self.observer.connected(Role::Publish, false);
+            self.set_connected(false);
             self.set_blocked(false);
             if reason == STOPPED {
                 let closing = connection.close(200, "stopping".into());
@@ -301,7 +313,7 @@ impl Publisher {
             Ok(channel) => channel,
             Err(error) => return ("setup", error.to_string()),
         };
-        self.observer.connected(Role::Publish, true);
+        self.set_connected(true);
         self.ring_base = 0;
         let order = AtomicU64::new(0);
         let mut confirms = FuturesUnordered::new();
@@ -442,11 +454,22 @@ impl Publisher {
         taken
     }
 
+    fn set_connected(&mut self, connected: bool) {
+        self.observer.connected(Role::Publish, connected);
+        self.connected = connected;
+        self.tell_open();
+    }
+
+    fn tell_open(&self) {
+        self.open.store(self.connected && self.blocked_since.is_none(), Ordering::Relaxed);
+    }
+
     fn set_blocked(&mut self, blocked: bool) {
         if blocked != self.blocked_since.is_some() {
             self.observer.blocked(blocked);
             let now = Instant::now();
             self.blocked_since = blocked.then_some(now);
+            self.tell_open();
             if !blocked {
                 for slot in &mut self.ring {
                     slot.sent = now;

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use kingpost_model::{BoxFuture, Document, Failure, FailureKind, Fault, Fetched, Page, Source, Window};
 use kingpost_wdt::{ByNumber, Class, Client, Method, Query, Row, WdtError, values::beijing_text};
@@ -89,13 +90,17 @@ impl WdtSource {
     }
 
     /// What a document has where the scheme asks for something else.
-    fn left_out(&self, row: &Row) -> String {
+    fn differences(&self, row: &Row) -> Vec<String> {
         let differs = |(name, wanted): &(String, String)| {
             let found = row.field(name)?;
             let meets = wanted.split(',').any(|one| one.trim() == found);
             (!meets).then(|| format!("its {name} is {found}, the scheme asks for {wanted}"))
         };
-        let reasons: Vec<String> = self.spec.params.iter().filter_map(differs).collect();
+        self.spec.params.iter().filter_map(differs).collect()
+    }
+
+    fn left_out(&self, row: &Row) -> String {
+        let reasons = self.differences(row);
         match reasons.is_empty() {
             true => "the criteria of the scheme leave it out".to_owned(),
             false => reasons.join("; "),
@@ -205,6 +210,29 @@ impl Source for WdtSource {
                 None => Fetched::Absent,
             })
         })
+    }
+
+    fn read(&self, body: Bytes) -> Result<Document, Failure> {
+        let refused = |kind, text: String| Err(Failure::new(kind, text).by(Fault::Source));
+        let Some(row) = Row::of(&self.spec.method, body) else {
+            return refused(
+                FailureKind::Malformed,
+                "a document is a JSON object, this is something else".to_owned(),
+            );
+        };
+        // A document that doesn't say how far it is may still change; WDT itself would have known.
+        let unsaid = self.spec.params.iter().find(|(name, _)| name == STATUS && row.field(name).is_none());
+        let mut reasons = self.differences(&row);
+        reasons
+            .extend(unsaid.map(|(name, wanted)| format!("it has no {name}, the scheme asks for {wanted}")));
+        if !reasons.is_empty() {
+            return refused(FailureKind::Refused, reasons.join("; "));
+        }
+        let document = self.document(row);
+        match document.number {
+            Some(_) => Ok(document),
+            None => refused(FailureKind::Malformed, format!("it has no {}, its number", self.spec.key)),
+        }
     }
 }
 

@@ -107,7 +107,7 @@ fn was_in_reach(window: Window, modified_ms: Option<i64>) -> bool {
 }
 
 /// The identity of one version of a document: equal bytes have equal ids, whoever reads them and when.
-fn version_id(scheme: &str, document: &Document) -> WorkId {
+pub(crate) fn version_id(scheme: &str, document: &Document) -> WorkId {
     let mut hash = Sha256::new();
     hash.update(scheme.as_bytes());
     hash.update([0]);

@@ -9,6 +9,7 @@ mod lead;
 mod ledger;
 mod patience;
 mod plan;
+mod push;
 mod schedule;
 mod stage;
 mod window;

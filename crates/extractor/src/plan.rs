@@ -8,7 +8,7 @@ use std::{
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, source};
-use kingpost_model::{Route, StageName};
+use kingpost_model::{Route, Source, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
 use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics};
@@ -20,6 +20,7 @@ use crate::{
     agenda::Remedy,
     cursor::Cutting,
     hearsay,
+    push::{self, Intake},
     schedule::{self, CursorObserver, Schedule},
     stage::{ExtractStage, WindowObserver},
 };
@@ -40,19 +41,30 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let (mut lanes, mut background) = (Vec::new(), Vec::new());
     let mut problems = Problems::new();
     let mut limited = BTreeMap::new();
+    let mut intakes = Vec::new();
     for scheme in &schemes {
         let Some(account) = settings.wdt.get(&scheme.account) else { continue };
         let ending = CancellationToken::new();
         let shared = shared(scheme, account, &context.metrics);
         let shared = Arc::clone(limited.entry(shared.key()).or_insert(shared));
-        match lane(scheme, account, shared, &context.metrics, ending.clone()) {
-            Ok(lane) => lanes.push(lane),
+        match source(scheme, account, Arc::new(Erp(context.metrics.erp("wdt")))) {
+            Ok(source) => {
+                intakes.push(intake(scheme, &source));
+                lanes.push(lane(scheme, source, shared, &context.metrics, ending.clone()));
+            }
             Err(wrong) => problems = problems.merge(wrong),
         }
         background.push(scheduler(scheme, ending));
     }
     problems.or(())?;
     background.push(hearing(limited.into_values().collect()));
+    if let Some(settings) = settings.push {
+        background.push(push::receiving(
+            push::listen(settings.addr).map_err(Problems::from)?,
+            settings,
+            intakes,
+        ));
+    }
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     let accounts = schemes.iter().map(|s| s.account.clone()).collect();
     Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
@@ -74,21 +86,26 @@ fn hearing(accounts: Vec<Arc<Account>>) -> Background {
 
 fn lane(
     scheme: &Scheme,
-    account: &WdtSettings,
-    shared: Arc<Account>,
+    source: Arc<dyn Source>,
+    account: Arc<Account>,
     metrics: &Metrics,
     ending: CancellationToken,
-) -> Result<LanePlan, Problems> {
+) -> LanePlan {
     let stage = ExtractStage {
         scheme: scheme.name.clone(),
         document: scheme.target.form.clone(),
-        source: source(scheme, account, Arc::new(Erp(metrics.erp("wdt"))))?,
-        account: shared,
+        source,
+        account,
         observer: Arc::new(Extraction(metrics.extraction(&scheme.name))),
         ending,
     };
     let route = Route::new(StageName::Extract, &*scheme.name);
-    Ok(LanePlan { route, stage: Arc::new(stage), batch: BATCH })
+    LanePlan { route, stage: Arc::new(stage), batch: BATCH }
+}
+
+/// What takes the scheme's documents when they are pushed.
+fn intake(scheme: &Scheme, source: &Arc<dyn Source>) -> Intake {
+    Intake { scheme: scheme.name.clone(), document: scheme.target.form.clone(), source: Arc::clone(source) }
 }
 
 fn scheduler(scheme: &Scheme, ending: CancellationToken) -> Background {

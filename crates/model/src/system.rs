@@ -59,6 +59,15 @@ pub trait Source: Send + Sync {
         let text = "this source can't be asked for one document by its number; read its window again instead";
         Box::pin(std::future::ready(Err(Failure::new(FailureKind::Configuration, text))))
     }
+
+    /// Reads a document that was pushed to us instead of being asked for, by the rules that hold for one that was.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says why the document can't be taken: it has another shape, no number, or isn't among what
+    /// the scheme reads.
+    fn read(&self, _body: Bytes) -> Result<Document, Failure> {
+        Err(Failure::new(FailureKind::Configuration, "this source takes no pushed documents"))
+    }
 }
 
 /// What is known about a document before it is posted. Nothing is so fresh that it may be posted unseen.

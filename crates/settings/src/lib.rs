@@ -10,6 +10,7 @@ mod exit;
 mod kingdee;
 mod problem;
 mod program;
+mod push;
 mod reader;
 mod secret;
 mod table;
@@ -27,6 +28,7 @@ pub use program::{
     CommonSettings, ExtractorSettings, JournalSettings, LoaderSettings, LogFormat, OperatorSettings,
     TransformerSettings, WorkerSettings, extractor, loader, operator, schemes_dir, transformer,
 };
+pub use push::{PushSettings, PushToken};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use secret::SecretSource;
 pub use table::{Program, SETTINGS, Setting, SettingDefault, markdown_table, setting};

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use crate::reader::{Reader, Wrong, one_of};
 use crate::{
-    AmqpUrl, Environment, KingdeeSettings, Problem, Problems, Program, WdtSettings, both, kingdee, wdt,
+    AmqpUrl, Environment, KingdeeSettings, Problem, Problems, Program, PushSettings, WdtSettings, both,
+    kingdee, push, wdt,
 };
 
 /// What every program reads.
@@ -68,6 +69,8 @@ pub struct ExtractorSettings {
     pub worker: WorkerSettings,
     /// By account; `None` is the one without a name.
     pub wdt: BTreeMap<Option<String>, WdtSettings>,
+    /// For documents that are pushed; nothing while it is off.
+    pub push: Option<PushSettings>,
 }
 
 /// What `kingpost-transformer` reads. It calls no ERP, so it holds no ERP's keys.
@@ -110,8 +113,9 @@ pub fn extractor(
     accounts: &[Option<&str>],
 ) -> Result<ExtractorSettings, Problems> {
     let program = both(common(environment, Program::Extractor), worker(environment, Program::Extractor));
-    let ((common, worker), wdt) = both(program, per_account(environment, accounts, wdt))?;
-    Ok(ExtractorSettings { common, worker, wdt })
+    let program = both(program, push::push(environment, Program::Extractor));
+    let (((common, worker), push), wdt) = both(program, per_account(environment, accounts, wdt))?;
+    Ok(ExtractorSettings { common, worker, wdt, push })
 }
 
 /// Reads the transformer's settings.

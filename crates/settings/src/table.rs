@@ -106,6 +106,7 @@ impl Setting {
 
 const ALL: &[Program] = &Program::ALL;
 const WORKERS: &[Program] = &[Program::Extractor, Program::Transformer, Program::Loader];
+const EXTRACTING: &[Program] = &[Program::Extractor];
 const READING: &[Program] = &[Program::Extractor, Program::Operator];
 const POSTING: &[Program] = &[Program::Loader, Program::Operator];
 
@@ -209,6 +210,33 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "how large the journal may become; holds when the stream is made",
         expected: "a whole number of bytes, or one with MB or GB, from 10MB to 10000GB",
         example: "5GB",
+        ..ROW
+    },
+    Setting {
+        name: "PUSH_ADDR",
+        used_by: EXTRACTING,
+        meaning: "where documents are taken that a sender pushes; without it none are",
+        expected: "an IP address and a port (127.0.0.1 when a proxy with TLS stands before it)",
+        example: "127.0.0.1:9111",
+        ..ROW
+    },
+    Setting {
+        name: "PUSH_TOKEN",
+        used_by: EXTRACTING,
+        secret: true,
+        required_when: Some("with `PUSH_ADDR`"),
+        meaning: "what senders have to present (`Authorization: Bearer …`)",
+        expected: "at least 16 letters, digits and signs, without blanks",
+        example: "an-example-of-a-token",
+        ..ROW
+    },
+    Setting {
+        name: "PUSH_MAX_BYTES",
+        default: SettingDefault::Same("8388608"),
+        used_by: EXTRACTING,
+        meaning: "the largest body of a pushed request, in bytes",
+        expected: "whole bytes from 1024 to 15728640",
+        example: "8388608",
         ..ROW
     },
     Setting {

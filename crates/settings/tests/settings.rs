@@ -525,3 +525,44 @@ fn problems_of_two_readings_come_together_once_each() {
 fn exit_codes_are_those_of_the_contract() {
     assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 64, 69, 70]);
 }
+
+#[test]
+fn pushing_is_off_until_it_has_an_address_and_then_needs_a_token() {
+    let push = |more: &[(&str, &str)]| extractor(&with(&[], more), &[]).map(|settings| settings.push);
+    // A token alone may be there for another program of the same environment.
+    assert!(push(&[("PUSH_TOKEN", "short"), ("PUSH_MAX_BYTES", "x")]).unwrap().is_none());
+    let on = [("PUSH_ADDR", "127.0.0.1:9111"), ("PUSH_TOKEN", "s3cr3t-marker-0123")];
+    let settings = push(&on).unwrap().unwrap();
+    assert_eq!((settings.addr.port(), settings.max_bytes), (9111, 8 * 1024 * 1024));
+    assert_eq!(settings.token.current().unwrap().expose_secret(), "s3cr3t-marker-0123");
+    assert!(!format!("{settings:?}").contains(MARKER));
+    for (more, variable) in [
+        (&[("PUSH_ADDR", "127.0.0.1:9111")][..], "PUSH_TOKEN"),
+        (&[on[0], ("PUSH_TOKEN", "s3cr3t-marker")], "PUSH_TOKEN"),
+        (&[on[0], ("PUSH_TOKEN", "s3cr3t-marker with blanks")], "PUSH_TOKEN"),
+        (&[on[0], ("PUSH_TOKEN_FILE", "/nowhere/at/all")], "PUSH_TOKEN_FILE"),
+        (&[on[0], on[1], ("PUSH_MAX_BYTES", "1023")], "PUSH_MAX_BYTES"),
+        (&[on[0], on[1], ("PUSH_MAX_BYTES", "15728641")], "PUSH_MAX_BYTES"),
+        (&[("PUSH_ADDR", "localhost"), on[1]], "PUSH_ADDR"),
+    ] {
+        let problems = push(more).unwrap_err();
+        assert_eq!(named(&problems), [variable], "{problems}");
+        assert!(!problems.to_string().contains(MARKER), "{problems}");
+    }
+}
+
+#[test]
+fn a_push_token_in_a_file_is_read_again() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "the-token-of-yesterday\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let environment = with(&[], &[("PUSH_ADDR", "127.0.0.1:9111"), ("PUSH_TOKEN_FILE", path)]);
+    let token = extractor(&environment, &[]).unwrap().push.unwrap().token;
+    assert_eq!(token.current().unwrap().expose_secret(), "the-token-of-yesterday");
+    fs::write(file.path(), "the-token-of-today").unwrap();
+    assert_eq!(token.current().unwrap().expose_secret(), "the-token-of-today");
+    fs::write(file.path(), "short").unwrap();
+    assert!(!token.current().unwrap_err().to_string().contains("short"));
+    fs::remove_file(file.path()).unwrap();
+    assert!(token.current().is_err());
+}

@@ -11,6 +11,7 @@ pub mod logs;
 mod metrics;
 pub mod names;
 mod publishing;
+mod push;
 mod server;
 
 pub use account::AccountMetrics;
@@ -21,4 +22,5 @@ pub use health::{Component, Health, Liveness, Readiness, Stall, State, Watchdog}
 pub use lane::LaneMetrics;
 pub use metrics::{Metrics, RenderError};
 pub use publishing::{PublisherMetrics, SessionMetrics};
-pub use server::{ServeError, serve};
+pub use push::PushMetrics;
+pub use server::{ServeError, bind_problem, serve};

@@ -12,7 +12,7 @@ use prometheus::{
 use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
 use crate::{
-    AccountMetrics, ChangeMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics,
+    AccountMetrics, ChangeMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, PushMetrics,
     SessionMetrics, logs,
 };
 
@@ -64,6 +64,9 @@ pub(crate) struct Families {
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
     pub(crate) backlog_windows: GaugeVec,
+    pub(crate) push_requests: IntCounterVec,
+    pub(crate) push_documents: IntCounterVec,
+    pub(crate) push_seconds: HistogramVec,
     pub(crate) account_limits_met: IntCounterVec,
     pub(crate) account_calls_per_minute: GaugeVec,
     pub(crate) account_closed_until: GaugeVec,
@@ -142,6 +145,11 @@ impl Metrics {
         AccountMetrics::new(self.families(), system, account)
     }
 
+    /// The handle of documents that are pushed.
+    pub fn push(&self) -> PushMetrics {
+        PushMetrics::new(self.clone())
+    }
+
     /// Everything in the Prometheus text format 0.0.4.
     ///
     /// # Errors
@@ -216,6 +224,9 @@ impl Families {
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
             backlog_windows: gauge(r, &names::BACKLOG_WINDOWS),
+            push_requests: counter(r, &names::PUSH_REQUESTS),
+            push_documents: counter(r, &names::PUSH_DOCUMENTS),
+            push_seconds: histogram(r, &names::PUSH_SECONDS),
             account_limits_met: counter(r, &names::ACCOUNT_LIMITS_MET),
             account_calls_per_minute: gauge(r, &names::ACCOUNT_CALLS_PER_MINUTE),
             account_closed_until: gauge(r, &names::ACCOUNT_CLOSED_UNTIL),

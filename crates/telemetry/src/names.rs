@@ -255,6 +255,12 @@ metrics! {
         "How far the confirmed cursor of a scheme is behind now.";
     BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
         "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
+    PUSH_REQUESTS "kingpost_push_requests_total" Counter, [OUTCOME], "requests",
+        "Requests with pushed documents: accepted, refused (every document), unauthorized, invalid or unavailable.";
+    PUSH_DOCUMENTS "kingpost_push_documents_total" Counter, [SCHEME, OUTCOME], "documents",
+        "Pushed documents: accepted, refused, duplicate (twice in one request) or unconfirmed by the broker in time.";
+    PUSH_SECONDS "kingpost_push_seconds" Histogram(CONFIRM_SECONDS), [], "seconds",
+        "Time from the head of a request with pushed documents to its answer.";
     ACCOUNT_LIMITS_MET "kingpost_account_limits_met_total" Counter, [SYSTEM, ACCOUNT], "limits",
         "Limits of an account that a call of this extractor has met.";
     ACCOUNT_CALLS_PER_MINUTE "kingpost_account_calls_per_minute" Gauge, [SYSTEM, ACCOUNT], "calls",

@@ -69,26 +69,28 @@ pub struct ServeError {
 impl ServeError {
     /// What is wrong with `HTTP_ADDR` and what to do; ends the program as a settings error.
     pub fn problem(&self) -> Problem {
-        let addr = self.addr;
-        let (received, remedy) = match self.source.kind() {
-            io::ErrorKind::AddrInUse => (
-                format!("{addr} is taken by another process"),
-                "stop that process, or set HTTP_ADDR to another port",
-            ),
-            io::ErrorKind::AddrNotAvailable => (
-                format!("{addr} is no address of this machine"),
-                "set HTTP_ADDR to one of its addresses, or to 0.0.0.0 for every IPv4 address",
-            ),
-            io::ErrorKind::PermissionDenied => (
-                format!("{addr} may not be listened on"),
-                "set HTTP_ADDR to a port from 1024 up, or grant the right",
-            ),
-            _ => {
-                (format!("{addr} can't be listened on ({})", self.source), "set HTTP_ADDR to another address")
-            }
-        };
-        Problem::new("HTTP_ADDR", received, "an address and a port that are free", remedy)
+        bind_problem("HTTP_ADDR", self.addr, &self.source)
     }
+}
+
+/// What is wrong with an address that can't be listened on, and what to do; `variable` is the setting that names it.
+pub fn bind_problem(variable: &str, addr: SocketAddr, error: &io::Error) -> Problem {
+    let (received, remedy) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            format!("{addr} is taken by another process"),
+            format!("stop that process, or set {variable} to another port"),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            format!("{addr} is no address of this machine"),
+            format!("set {variable} to one of its addresses, or to 0.0.0.0 for every IPv4 address"),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("{addr} may not be listened on"),
+            format!("set {variable} to a port from 1024 up, or grant the right"),
+        ),
+        _ => (format!("{addr} can't be listened on ({error})"), format!("set {variable} to another address")),
+    };
+    Problem::new(variable, received, "an address and a port that are free", remedy)
 }
 
 impl fmt::Display for ServeError {

@@ -64,6 +64,9 @@ fn touched() -> Metrics {
     extraction.window("split");
     extraction.cursor_lag(Duration::from_secs(300));
     extraction.backlog(12);
+    let push = metrics.push();
+    push.request("accepted", Duration::from_millis(20));
+    push.documents("purchase-stockin", "accepted", 3);
     let account = metrics.account("wdt", "default");
     account.limit_met();
     account.pace(Some(42.0));

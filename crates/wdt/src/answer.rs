@@ -36,6 +36,13 @@ pub struct Row {
 }
 
 impl Row {
+    /// One document of a method, as it would stand in an answer. `None` when the text is no JSON object.
+    #[must_use]
+    pub fn of(method: &str, body: Bytes) -> Option<Row> {
+        let [] = json::pick(str_of(&body), [])?;
+        Some(row(key(Method::find(method)), body))
+    }
+
     /// The characters of a text, number or truth value among the row's own members.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<String> {
@@ -199,9 +206,13 @@ fn rows(method: Option<&Method>, raw: &Bytes, total: Option<u64>) -> Result<Page
     let Some(bodies) = list(raw, 0) else {
         return Err(WdtError::malformed("the list of rows is neither an array nor an object".to_owned()));
     };
-    let key = method.map_or("order_no", |method| method.key);
+    let key = key(method);
     let rows = bodies.into_iter().map(|body| row(key, body)).collect();
     Ok(Page { rows, total, server_time: None })
+}
+
+fn key(method: Option<&Method>) -> &'static str {
+    method.map_or("order_no", |method| method.key)
 }
 
 fn row(key: &str, body: Bytes) -> Row {
@@ -374,6 +385,17 @@ mod tests {
         }
         assert_eq!(page.rows[0].body, r#"{"order_no":"A","n":1.50}"#);
         assert_eq!(page.rows[1].body, r#"{"order_no":"B"}"#);
+    }
+
+    #[test]
+    fn a_pushed_document_is_read_like_a_row_of_an_answer() {
+        let body = r#"{"order_no":"RK1","modified":"2026-01-01 08:00:00","n":1.50}"#;
+        let pushed = Row::of("wdt.wms.stockin.purchase.querywithdetail", Bytes::from(body)).unwrap();
+        let answer = answer(&format!(r#"{{"status":0,"data":{{"order":[{body}]}}}}"#));
+        assert_eq!(pushed, read(Transport::Direct, None, &answer).unwrap().rows[0]);
+        for text in ["[]", "1", "", r#"{"order_no":"#, "{} {}"] {
+            assert_eq!(Row::of("x", Bytes::from(text)), None, "{text}");
+        }
     }
 
     #[test]
