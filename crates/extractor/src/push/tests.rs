@@ -130,7 +130,8 @@ async fn what_is_wrong_with_a_request_is_said_and_nothing_is_taken() {
         request
     };
     let many = format!("[{}1]", "1,".repeat(request::DOCUMENTS_MAX));
-    let parts = futures_util::stream::iter(vec![Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 1_500])); 2]);
+    let parts =
+        futures_util::stream::iter([1_500; 2].map(|n| Ok::<_, std::io::Error>(Bytes::from(vec![b' '; n]))));
     for (request, status, word) in [
         (with(header::CONTENT_TYPE, "text/plain"), 415, "Content-Type"),
         (with(header::CONTENT_ENCODING, "gzip"), 415, "Content-Encoding"),
