@@ -30,7 +30,7 @@ impl Source for Shelf {
         match read["no"].as_str() {
             Some(number) if read["bad"].is_null() => {
                 let number = Some(number.to_owned());
-                Ok(Document { number, modified_ms: Some(7), body })
+                Ok(Document { number, modified_ms: Some(7), cancelled: false, body })
             }
             _ => Err(Failure::new(FailureKind::Refused, "it is bad")),
         }
