@@ -301,6 +301,17 @@ impl JournalEvent {
     pub fn read(body: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(body)
     }
+
+    /// Reads a message of the journal: one event, or a list of them, as writers pack them when there are many at a time.
+    ///
+    /// # Errors
+    /// The body is neither.
+    pub fn read_all(body: &[u8]) -> Result<Vec<Self>, serde_json::Error> {
+        match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'[') => serde_json::from_slice(body),
+            _ => Ok(vec![Self::read(body)?]),
+        }
+    }
 }
 
 /// What of an event is read whatever its step.
@@ -433,6 +444,17 @@ mod tests {
         let event = JournalEvent::read(json.as_bytes()).unwrap();
         assert_eq!(event.step, JournalStep::WindowRead { documents: 2 });
         assert!(JournalEvent::read(b"[]").is_err() && JournalEvent::read(b"<x>").is_err());
+    }
+
+    #[test]
+    fn one_event_and_a_list_of_them_are_read_alike() {
+        let events = steps().into_iter().map(|step| writer().event(&work(StageName::Load), step, 9));
+        let events: Vec<_> = events.collect();
+        let packed = serde_json::to_vec(&events).unwrap();
+        assert_eq!(JournalEvent::read_all(&packed).unwrap(), events);
+        let single = serde_json::to_vec(&events[0]).unwrap();
+        assert_eq!(JournalEvent::read_all(&single).unwrap(), events[..1]);
+        assert!(JournalEvent::read_all(b"").is_err() && JournalEvent::read_all(b"[1]").is_err());
     }
 
     #[test]

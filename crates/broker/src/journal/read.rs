@@ -68,8 +68,10 @@ impl JournalReader {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let stream = Stream { connection: &self.connection, queue: JOURNAL, timeout: self.timeout };
-        let is_later =
-            |delivery: &Delivery| JournalEvent::read(&delivery.data).is_ok_and(|event| event.at_ms > now_ms);
+        let is_later = |delivery: &Delivery| {
+            let events = JournalEvent::read_all(&delivery.data).unwrap_or_default();
+            events.last().is_some_and(|event| event.at_ms > now_ms)
+        };
         let end = stream.end(is_later).await?.ok_or_else(no_stream)?;
         let Some(end) = end else { return Ok(scan) };
         let since_s = u64::try_from(since_ms.div_euclid(1_000)).unwrap_or(0);
@@ -84,16 +86,17 @@ impl JournalReader {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let follower = stream.follow(from, &values).await?.ok_or_else(no_stream)?;
         let take = |delivery: &Delivery| {
-            match JournalEvent::read(&delivery.data) {
-                Ok(event) => {
-                    scan.read += 1;
-                    scan.earliest_ms = Some(scan.earliest_ms.map_or(event.at_ms, |ms| ms.min(event.at_ms)));
-                    let wanted = numbers.is_empty() || numbers.contains(&event.number.as_str());
-                    if wanted && event.at_ms >= since_ms {
-                        each(event);
-                    }
+            let Ok(events) = JournalEvent::read_all(&delivery.data) else {
+                scan.unreadable += 1;
+                return ControlFlow::Break(());
+            };
+            for event in events {
+                scan.read += 1;
+                scan.earliest_ms = Some(scan.earliest_ms.map_or(event.at_ms, |ms| ms.min(event.at_ms)));
+                let wanted = numbers.is_empty() || numbers.contains(&event.number.as_str());
+                if wanted && event.at_ms >= since_ms {
+                    each(event);
                 }
-                Err(_) => scan.unreadable += 1,
             }
             // What was there at the beginning is read; the rest is of later.
             ControlFlow::Break(())
@@ -115,6 +118,7 @@ fn values(numbers: &[&str], end: &End) -> Vec<String> {
         return Vec::new();
     }
     let mut values: Vec<String> = numbers.iter().map(|number| (*number).to_owned()).collect();
+    // A packed one has no number, and nothing without one is passed over.
     if let Ok(event) = JournalEvent::read(&end.body) {
         values.push(event.number);
     }

@@ -18,6 +18,11 @@ use crate::connection::{Backoff, BrokerConfig, ConnectError, Role, open};
 
 /// Events that are published before their confirms are awaited.
 const GROUP: usize = 500;
+/// A group of so many comes packed, since a message of its own for each would cost as much as the work itself. What is packed
+/// has no number to be filtered by, and is read fast.
+const PACKED_FROM: usize = 50;
+/// Events in one message then.
+const PACK: usize = 100;
 /// How long the first event of a group waits for others; nobody waits for it meanwhile.
 const LINGER: Duration = Duration::from_millis(200);
 /// Pause after a refusal, which somebody may mend while we run.
@@ -148,18 +153,21 @@ async fn publish(channel: &Channel, group: &[JournalEvent], app: &ShortString) -
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let mut confirms = Vec::with_capacity(group.len());
-    for event in group {
-        // An event is made of texts and numbers alone, so it can always be written.
-        let body = serde_json::to_vec(event).unwrap_or_default();
-        let mut headers = FieldTable::default();
-        let number = AMQPValue::LongString(LongString::from(event.number.as_str()));
-        headers.insert("x-stream-filter-value".into(), number);
+    for (body, number) in messages(group) {
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(2)
             .with_app_id(app.clone())
-            .with_timestamp(now_s)
-            .with_headers(headers);
+            .with_timestamp(now_s);
+        let properties = match number {
+            Some(number) => {
+                let mut headers = FieldTable::default();
+                let number = AMQPValue::LongString(LongString::from(number));
+                headers.insert("x-stream-filter-value".into(), number);
+                properties.with_headers(headers)
+            }
+            None => properties,
+        };
         let published = channel.basic_publish(JOURNAL.into(), "".into(), options, &body, properties).await;
         confirms.push(published.map_err(|e| ConnectError::of(&e))?);
     }
@@ -174,4 +182,14 @@ async fn publish(channel: &Channel, group: &[JournalEvent], app: &ShortString) -
         }
     }
     Ok(())
+}
+
+/// The messages of a group, each with the number that it can be filtered by. An event is made of texts and numbers alone,
+/// so it can always be written.
+fn messages(group: &[JournalEvent]) -> Vec<(Vec<u8>, Option<&str>)> {
+    if group.len() >= PACKED_FROM {
+        return group.chunks(PACK).map(|pack| (serde_json::to_vec(pack).unwrap_or_default(), None)).collect();
+    }
+    let alone = |event: &JournalEvent| serde_json::to_vec(event).unwrap_or_default();
+    group.iter().map(|event| (alone(event), Some(event.number.as_str()))).collect()
 }
