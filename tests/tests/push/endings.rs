@@ -2,41 +2,27 @@
 //! and never afterwards: were one 202 a lie, a document would be missing at the end.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
 
 use e2e::lab::{BrokerOptions, PrivateBroker};
-use tokio::task::JoinSet;
+use futures_util::future::try_join_all;
 
 use super::*;
 
 const SENDERS: usize = 4;
 
-/// Several senders that share the documents among them, and how many of these are accepted.
-fn stream(sender: &Sender, documents: &[Value]) -> (JoinSet<Result<()>>, Arc<AtomicUsize>) {
-    let accepted = Arc::new(AtomicUsize::new(0));
-    let mut senders = JoinSet::new();
-    for share in documents.chunks(documents.len().div_ceil(SENDERS)) {
-        let (share, sender, accepted) = (share.to_vec(), sender.clone(), Arc::clone(&accepted));
-        senders.spawn(async move {
-            for document in &share {
-                sender.until_accepted(document).await?;
-                accepted.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        });
-    }
-    (senders, accepted)
-}
-
-async fn all(mut senders: JoinSet<Result<()>>) -> Result<()> {
-    while let Some(ended) = senders.join_next().await {
-        ended??;
-    }
+/// Several senders share the documents among them, and count those that are accepted.
+async fn send_all(sender: &Sender, documents: &[Value], accepted: &AtomicUsize) -> Result<()> {
+    let shares = documents.chunks(documents.len().div_ceil(SENDERS)).map(async |share| {
+        for document in share {
+            sender.until_accepted(document).await?;
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
+        anyhow::Ok(())
+    });
+    try_join_all(shares).await?;
     Ok(())
 }
 
@@ -82,13 +68,16 @@ async fn when_the_broker_is_killed_then_every_accepted_document_arrives() -> Res
     let sender = Sender::new()?;
     let _extractor = pipeline.start_with("extractor", &sender.settings())?;
     let _others = [pipeline.start("transformer")?, pipeline.start("loader")?];
-    let (senders, accepted) = stream(&sender, &documents(&sandbox).await?);
-    for least in [40, 120] {
-        until(&accepted, least).await?;
-        node.kill();
-        node.restart().await?;
-    }
-    all(senders).await?;
+    let (documents, accepted) = (documents(&sandbox).await?, AtomicUsize::new(0));
+    let killing = async {
+        for least in [40, 120] {
+            until(&accepted, least).await?;
+            node.kill();
+            node.restart().await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(send_all(&sender, &documents, &accepted), killing)?;
     sound(&pipeline, &sandbox, 240).await
 }
 
@@ -96,15 +85,18 @@ async fn when_the_broker_is_killed_then_every_accepted_document_arrives() -> Res
 async fn when_the_extractor_is_stopped_or_killed_then_every_accepted_document_arrives() -> Result<()> {
     let sandbox = sandbox(240).await?;
     let (pipeline, sender, mut workers) = running("push-stop", &sandbox, &from_now()?, &[]).await?;
-    let (senders, accepted) = stream(&sender, &documents(&sandbox).await?);
-    until(&accepted, 40).await?;
-    workers[0].process.term()?;
-    let status = workers[0].process.wait(SOON).await?;
-    ensure!(status.code() == Some(0), "{status}\n{}", workers[0].process.log_tail());
-    workers[0] = pipeline.start_with("extractor", &sender.settings())?;
-    until(&accepted, 120).await?;
-    workers[0].process.kill();
-    workers[0] = pipeline.start_with("extractor", &sender.settings())?;
-    all(senders).await?;
+    let (documents, accepted) = (documents(&sandbox).await?, AtomicUsize::new(0));
+    let ending = async {
+        until(&accepted, 40).await?;
+        workers[0].process.term()?;
+        let status = workers[0].process.wait(SOON).await?;
+        ensure!(status.code() == Some(0), "{status}\n{}", workers[0].process.log_tail());
+        workers[0] = pipeline.start_with("extractor", &sender.settings())?;
+        until(&accepted, 120).await?;
+        workers[0].process.kill();
+        workers[0] = pipeline.start_with("extractor", &sender.settings())?;
+        Ok(())
+    };
+    tokio::try_join!(send_all(&sender, &documents, &accepted), ending)?;
     sound(&pipeline, &sandbox, 240).await
 }

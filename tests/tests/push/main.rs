@@ -94,11 +94,12 @@ fn from_now() -> Result<Tempo> {
     Ok(Tempo { start, width: "1h".into(), settle: "2s".into() })
 }
 
-/// The sandbox's orders as documents with all that the shipped scheme maps.
+/// The sandbox's completed orders as documents with all that the shipped scheme maps.
 async fn documents(sandbox: &Sandbox) -> Result<Vec<Value>> {
     let orders = sandbox.orders().await?;
     let orders = orders.as_array().context("no list of orders")?.iter();
     Ok(orders
+        .filter(|order| order["status"] == "80")
         .map(|order| {
             let names = [
                 "order_no",
