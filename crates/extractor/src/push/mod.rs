@@ -207,7 +207,7 @@ impl Desk {
             }
         };
         let batch = self.batch(intake, body, &head).await?;
-        Ok(self.hand_over(scheme, batch, place).await?)
+        self.hand_over(scheme, batch, place).await
     }
 
     fn look_for_the_broker(&self) -> Result<(), Answer> {
