@@ -31,7 +31,7 @@ async fn until(accepted: &AtomicUsize, least: usize) -> Result<()> {
 }
 
 #[tokio::test]
-async fn during_an_alarm_of_the_broker_nothing_is_taken_and_nothing_is_lost() -> Result<()> {
+async fn when_the_broker_has_an_alarm_then_no_push_is_taken_and_nothing_is_lost() -> Result<()> {
     let node = PrivateBroker::start(BrokerOptions::default()).await?;
     let sandbox = sandbox(30).await?;
     let pipeline = Pipeline::new(node.amqp_url(), Schemes::at(&from_now()?)?, &sandbox)?;
