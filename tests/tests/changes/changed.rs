@@ -22,6 +22,9 @@ async fn changed(
     let [_, _, loader] = &workers;
     run.until_counted(loader, outcome).await?;
     let stand = [run.stands("RK-CHANGES").await?, run.stands("RK-STAYS").await?];
+    // It is counted before its letter is published.
+    let letters = usize::from(outcome == "reported");
+    wait_until(SOON, "the letter", async || run.dead().await.is_ok_and(|dead| dead.len() >= letters)).await?;
     let dead = run.dead().await?;
     if outcome == "ignored" {
         let logs = run.pipeline.outputs().concat();
