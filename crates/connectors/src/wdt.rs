@@ -99,6 +99,27 @@ impl WdtSource {
         self.spec.params.iter().filter_map(differs).collect()
     }
 
+    /// Why a document that somebody brings is none that WDT would have answered. What it doesn't say can't be held against a
+    /// criterion, so it has to say it.
+    fn unfit(&self, row: &Row) -> Vec<String> {
+        let by_number = Method::find(&self.spec.method).and_then(|method| method.by_number);
+        let unfit = |(criterion, wanted): &(String, String)| {
+            if SHAPING.contains(&criterion.as_str()) || criterion.starts_with("need_") {
+                return None;
+            }
+            let field = match by_number {
+                Some(by) if by.criterion() == criterion => &self.spec.key,
+                _ => criterion,
+            };
+            match row.field(field) {
+                None => Some(format!("it has no {field}, the scheme asks for {wanted}")),
+                Some(found) if wanted.split(',').any(|one| one.trim() == found) => None,
+                Some(found) => Some(format!("its {field} is {found}, the scheme asks for {wanted}")),
+            }
+        };
+        self.spec.params.iter().filter_map(unfit).collect()
+    }
+
     fn left_out(&self, row: &Row) -> String {
         let reasons = self.differences(row);
         match reasons.is_empty() {
@@ -220,11 +241,7 @@ impl Source for WdtSource {
                 "a document is a JSON object, this is something else".to_owned(),
             );
         };
-        // A document that doesn't say how far it is may still change; WDT itself would have known.
-        let unsaid = self.spec.params.iter().find(|(name, _)| name == STATUS && row.field(name).is_none());
-        let mut reasons = self.differences(&row);
-        reasons
-            .extend(unsaid.map(|(name, wanted)| format!("it has no {name}, the scheme asks for {wanted}")));
+        let reasons = self.unfit(&row);
         if !reasons.is_empty() {
             return refused(FailureKind::Refused, reasons.join("; "));
         }
@@ -241,6 +258,9 @@ const KEY: &str = "order_no";
 
 /// The field in which a document says how far it is (`status` of every `…queryWithDetail` document).
 const STATUS: &str = "status";
+
+/// Criteria that say how WDT answers and leave no document out.
+const SHAPING: [&str; 3] = ["time_type", "fuzzy_query", "get_anchor"];
 
 /// The text of another field; a blank one is none.
 fn number(row: &Row, field: &str) -> Option<String> {

@@ -197,7 +197,8 @@ async fn a_window_that_is_not_over_on_the_gateways_clock_is_not_read() {
 async fn a_pushed_document_is_read_by_the_rules_of_the_schedule() {
     let source = source(&Shelf::default(), PURCHASE, &[("status", "80"), ("warehouse_no", "WH1,WH2")]).await;
     let read = |text: &str| source.read(Bytes::from(text.to_owned()));
-    let body = r#"{"order_no":"RK1","status":80,"modified":"1767196800000","n":1.50}"#;
+    let body =
+        r#"{"order_no":"RK1","status":80,"warehouse_no":"WH1","modified":"1767196800000","n":1.50}"#;
     let document = read(body).unwrap();
     assert_eq!((document.number.as_deref(), document.modified_ms), (Some("RK1"), Some(1_767_196_800_000)));
     assert_eq!(document.body, body);
@@ -211,6 +212,7 @@ async fn a_pushed_document_is_read_by_the_rules_of_the_schedule() {
             "its status is 40, the scheme asks for 80",
         ),
         (r#"{"order_no":"RK1"}"#, FailureKind::Refused, "it has no status"),
+        (r#"{"order_no":"RK1","status":80}"#, FailureKind::Refused, "it has no warehouse_no"),
         (r#"{"order_no":"RK1","status":80,"warehouse_no":"WH3"}"#, FailureKind::Refused, "WH1,WH2"),
     ] {
         let failure = read(text).unwrap_err();
