@@ -197,15 +197,14 @@ async fn a_window_that_is_not_over_on_the_gateways_clock_is_not_read() {
 async fn a_pushed_document_is_read_by_the_rules_of_the_schedule() {
     let source = source(&Shelf::default(), PURCHASE, &[("status", "80"), ("warehouse_no", "WH1,WH2")]).await;
     let read = |text: &str| source.read(Bytes::from(text.to_owned()));
-    let body =
-        r#"{"order_no":"RK1","status":80,"warehouse_no":"WH1","modified":"1767196800000","n":1.50}"#;
+    let body = r#"{"order_no":"RK1","status":80,"warehouse_no":"WH1","modified":"1767196800000","n":1.50}"#;
     let document = read(body).unwrap();
     assert_eq!((document.number.as_deref(), document.modified_ms), (Some("RK1"), Some(1_767_196_800_000)));
     assert_eq!(document.body, body);
     assert!(read(r#"{"order_no":"RK1","status":"80","warehouse_no":"WH2"}"#).is_ok());
     for (text, kind, word) in [
         ("[]", FailureKind::Malformed, "JSON object"),
-        (r#"{"order_no":" ","status":80}"#, FailureKind::Malformed, "order_no"),
+        (r#"{"order_no":" ","status":80,"warehouse_no":"WH1"}"#, FailureKind::Malformed, "order_no"),
         (
             r#"{"order_no":"RK1","status":40}"#,
             FailureKind::Refused,
