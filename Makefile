@@ -25,6 +25,7 @@ demo: ## the whole pipeline on this machine, with its account at the end; KEEP=1
 
 test: ## every test, with real RabbitMQ nodes and real processes
 	@scripts/setup.sh
+	@scripts/tools.sh
 	@$(CARGO) build --quiet --workspace --bins
 	@$(CARGO) test --quiet --workspace --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; \

@@ -8,3 +8,4 @@ pub mod demo;
 pub mod lab;
 pub mod pipeline;
 pub mod soak;
+pub mod tools;
