@@ -4,6 +4,7 @@
 mod agenda;
 mod failure;
 mod journal;
+mod passes;
 mod policy;
 mod report;
 mod route;
@@ -15,6 +16,7 @@ mod work;
 pub use agenda::{Act, Agenda, Answer, Instruction, Period, PeriodKind, Stretch, windows};
 pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
 pub use journal::{JournalAction, JournalEvent, JournalFailure, JournalStep, JournalWriter};
+pub use passes::{Pass, Passes, Reading};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
 pub use report::{Outcome, REPLY_EXCHANGE, Report};
 pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
