@@ -1,4 +1,4 @@
-//! Reading windows completely, for whoever only looks: page by page back to front, counted against the source's count.
+//! Counted windows completely, for whoever only looks: page by page back to front, counted against the source's count.
 //!
 //! The extractor has a reader of its own, which publishes page by page, hands halves on as messages and ends with its
 //! lease. This one keeps nothing and publishes nothing; what both go by is the same: a document that changes while its
@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use kingpost_model::{Document, Failure, FailureKind, Page, Pass, Passes, Reading, Source, Window};
+use kingpost_model::{Counted, Document, Failure, FailureKind, Page, Pass, Passes, Source, Window};
 use tokio::{sync::Mutex, time::Instant};
 
 /// A window of more pages than this is halved before it is read, so that a failure costs little.
@@ -162,9 +162,9 @@ impl WindowReader<'_> {
                 Over::Read(pass) => pass,
             };
             match passes.end(pass) {
-                Reading::Whole(_) => return Ok(Ok(())),
-                Reading::Again | Reading::Miscounted { .. } => {}
-                Reading::Short(failure) => return Ok(Err(failure)),
+                Counted::Whole(_) => return Ok(Ok(())),
+                Counted::Again | Counted::Miscounted { .. } => {}
+                Counted::Short(failure) => return Ok(Err(failure)),
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use kingpost_model::{
-    Document, Failure, FailureKind, Lease, Origin, Outbox, Page, Pass, Passes, Reading as Counted, RecordKey,
-    Route, Source, StageName, Window, Work, WorkId,
+    Counted, Document, Failure, FailureKind, Lease, Origin, Outbox, Page, Pass, Passes, RecordKey, Route,
+    Source, StageName, Window, Work, WorkId,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;

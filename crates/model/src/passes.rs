@@ -34,7 +34,7 @@ impl Pass {
 
 /// What follows from a pass.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum Counted {
     /// Nothing can be missing among so many distinct documents.
     Whole(usize),
     /// The window has to be read again.
@@ -47,7 +47,7 @@ pub enum Reading {
         /// What the source counted.
         counted: u64,
     },
-    /// Reading it again is no use.
+    /// Counted it again is no use.
     Short(Failure),
 }
 
@@ -79,27 +79,27 @@ impl Passes {
     }
 
     /// Takes a pass over all pages, and says what follows.
-    pub fn end(&mut self, pass: Pass) -> Reading {
+    pub fn end(&mut self, pass: Pass) -> Counted {
         let Pass { seen, counts } = pass;
         let (found, before) = (seen.len(), self.seen.len());
         let counted = counts.map(|(_, high)| high);
         if let Some(counted) = counted.filter(|counted| found as u64 > *counted) {
             (self.miscounted, self.counted) = (true, None);
-            return Reading::Miscounted { found, counted };
+            return Counted::Miscounted { found, counted };
         }
         self.seen.extend(seen);
         self.counted = self.counted.max(counted);
         // Whatever there was when the first pass began has been seen at last, in whichever pass.
         if is_whole(found, counted) || is_whole(self.seen.len(), self.counted) {
-            return Reading::Whole(self.seen.len());
+            return Counted::Whole(self.seen.len());
         }
         self.evidence.push(format!("{found} of {}", counted.unwrap_or_default()));
         let most = if self.window.halves().is_some() { PASSES } else { SECOND_PASSES };
         let moved = counts.is_some_and(|(low, high)| low != high);
         let hopeless = self.seen.len() == before && !moved;
         match self.evidence.len() >= most || (hopeless && self.evidence.len() >= PASSES) {
-            true => Reading::Short(self.failure()),
-            false => Reading::Again,
+            true => Counted::Short(self.failure()),
+            false => Counted::Again,
         }
     }
 
@@ -136,12 +136,12 @@ mod tests {
 
     #[test]
     fn the_highest_count_of_a_pass_is_what_has_to_be_seen() {
-        assert_eq!(hour().end(pass("abc", &[4, 3])), Reading::Again);
-        assert_eq!(hour().end(pass("abc", &[3, 3])), Reading::Whole(3));
-        assert_eq!(hour().end(pass("abcd", &[3, 4])), Reading::Whole(4));
+        assert_eq!(hour().end(pass("abc", &[4, 3])), Counted::Again);
+        assert_eq!(hour().end(pass("abc", &[3, 3])), Counted::Whole(3));
+        assert_eq!(hour().end(pass("abcd", &[3, 4])), Counted::Whole(4));
         assert_eq!(
             hour().end(pass("", &[])),
-            Reading::Whole(0),
+            Counted::Whole(0),
             "a source that doesn't count can't be checked"
         );
     }
@@ -149,26 +149,26 @@ mod tests {
     #[test]
     fn passes_make_up_for_each_other() {
         let mut passes = hour();
-        assert_eq!(passes.end(pass("ab", &[3])), Reading::Again);
-        assert_eq!(passes.end(pass("bc", &[3])), Reading::Whole(3));
+        assert_eq!(passes.end(pass("ab", &[3])), Counted::Again);
+        assert_eq!(passes.end(pass("bc", &[3])), Counted::Whole(3));
     }
 
     #[test]
     fn a_window_is_read_twice_and_a_second_as_long_as_it_shows_anything_new() {
         let mut passes = hour();
-        assert_eq!(passes.end(pass("a", &[9])), Reading::Again);
-        let Reading::Short(failure) = passes.end(pass("b", &[9])) else { panic!("a third time") };
+        assert_eq!(passes.end(pass("a", &[9])), Counted::Again);
+        let Counted::Short(failure) = passes.end(pass("b", &[9])) else { panic!("a third time") };
         assert!(failure.text.contains("twice") && failure.text.contains("1 of 9, then 1 of 9"), "{failure}");
         let mut second = Passes::new(Window::new(7, 8));
         for seen in ["a", "b", "c"] {
-            assert_eq!(second.end(pass(seen, &[9])), Reading::Again);
+            assert_eq!(second.end(pass(seen, &[9])), Counted::Again);
         }
-        let Reading::Short(failure) = second.end(pass("c", &[9])) else { panic!("nothing new") };
+        let Counted::Short(failure) = second.end(pass("c", &[9])) else { panic!("nothing new") };
         assert!(failure.text.contains("4 times"), "{failure}");
         let mut moving = Passes::new(Window::new(7, 8));
         let ends: Vec<_> = (0..12).map(|_| moving.end(pass("a", &[9, 8]))).collect();
-        assert!(ends[..11].iter().all(|end| *end == Reading::Again), "{ends:?}");
-        assert!(matches!(&ends[11], Reading::Short(failure) if failure.text.contains("12 times")));
+        assert!(ends[..11].iter().all(|end| *end == Counted::Again), "{ends:?}");
+        assert!(matches!(&ends[11], Counted::Short(failure) if failure.text.contains("12 times")));
     }
 
     #[test]
@@ -176,10 +176,10 @@ mod tests {
         let page = Page { documents: Vec::new(), total: Some(2) };
         let mut passes = hour();
         assert_eq!(passes.believed(&page), Some(2));
-        assert_eq!(passes.end(pass("abc", &[2])), Reading::Miscounted { found: 3, counted: 2 });
+        assert_eq!(passes.end(pass("abc", &[2])), Counted::Miscounted { found: 3, counted: 2 });
         assert_eq!(passes.believed(&page), None);
         let mut again = pass("abcd", &[]);
         passes.count(&mut again, &page);
-        assert_eq!(passes.end(again), Reading::Whole(4));
+        assert_eq!(passes.end(again), Counted::Whole(4));
     }
 }
