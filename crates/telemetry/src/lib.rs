@@ -12,6 +12,7 @@ mod metrics;
 pub mod names;
 mod publishing;
 mod push;
+mod reconciliation;
 mod server;
 
 pub use account::AccountMetrics;
@@ -23,4 +24,5 @@ pub use lane::LaneMetrics;
 pub use metrics::{Metrics, RenderError};
 pub use publishing::{PublisherMetrics, SessionMetrics};
 pub use push::PushMetrics;
+pub use reconciliation::ReconciliationMetrics;
 pub use server::{ServeError, bind_problem, serve};
