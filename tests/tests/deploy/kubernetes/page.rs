@@ -1,0 +1,1 @@
+//! docs/kubernetes.md: every path, object, secret and command on it exists.
