@@ -33,7 +33,9 @@ fn build(directory: &str) -> Result<Build> {
 fn build_with(directory: &str, components: &[&str]) -> Result<Build> {
     let place = tempfile::tempdir()?;
     let own = place.path().canonicalize()?;
-    let list = |paths: &[&str]| paths.iter().map(|path| format!("  - {}\n", relative(&own, path))).collect::<String>();
+    let list = |paths: &[&str]| {
+        paths.iter().map(|path| format!("  - {}\n", relative(&own, path))).collect::<String>()
+    };
     let text = format!("resources:\n{}components:\n{}", list(&[directory]), list(components));
     fs::write(own.join("kustomization.yaml"), text)?;
     let printed = output(&tool("kubectl")?, &["kustomize".as_ref(), own.as_os_str()])?;
@@ -103,7 +105,9 @@ fn every_directory_and_every_component_builds() -> Result<()> {
 fn the_try_out_needs_no_operator() -> Result<()> {
     for object in build(TRY_OUT)?.objects {
         let api = objects::text(&object, "/apiVersion");
-        let own = !api.contains('.') || api.ends_with(".k8s.io/v1") || ["apps/v1", "batch/v1", "policy/v1"].contains(&api);
+        let own = !api.contains('.')
+            || api.ends_with(".k8s.io/v1")
+            || ["apps/v1", "batch/v1", "policy/v1"].contains(&api);
         assert!(own, "{} is of {api}, which a bare cluster doesn't know", objects::label(&object));
     }
     Ok(())
@@ -116,7 +120,11 @@ fn nothing_floats_in_production_and_nothing_is_pulled_by_surprise() -> Result<()
         for container in objects::containers(pod) {
             let image = objects::text(container, "/image");
             let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
-            assert!(!tag.is_empty() && tag != "latest", "{}: {image} may be another one tomorrow", objects::label(object));
+            assert!(
+                !tag.is_empty() && tag != "latest",
+                "{}: {image} may be another one tomorrow",
+                objects::label(object)
+            );
         }
     }
     Ok(())

@@ -20,7 +20,10 @@ fn is_patient(behaviour: &Value, grace_s: i64) -> Result<()> {
     let policies = list(behaviour, "/scaleDown/policies");
     ensure!(!policies.is_empty(), "scaled in all at once");
     for policy in policies {
-        ensure!(at(policy, "/value") == 1 && text(policy, "/type") == "Pods", "more than one at a time: {policy}");
+        ensure!(
+            at(policy, "/value") == 1 && text(policy, "/type") == "Pods",
+            "more than one at a time: {policy}"
+        );
         ensure!(at(policy, "/periodSeconds").as_i64() >= Some(grace_s), "faster than a drain: {policy}");
     }
     Ok(())
@@ -36,17 +39,22 @@ fn owns_the_number(build: &Build, deployment: &str) -> Result<()> {
 #[test]
 fn keda_follows_the_work_queues_of_the_shipped_schemes() -> Result<()> {
     let production = build(PRODUCTION)?;
-    let schemes = kingpost_scheme::load_dir(&repository().join("schemes")).map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
-    for (name, stage) in
-        [("extractor", StageName::Extract), ("transformer", StageName::Transform), ("loader", StageName::Load)]
-    {
+    let schemes = kingpost_scheme::load_dir(&repository().join("schemes"))
+        .map_err(|wrong| anyhow::anyhow!("{wrong}"))?;
+    for (name, stage) in [
+        ("extractor", StageName::Extract),
+        ("transformer", StageName::Transform),
+        ("loader", StageName::Load),
+    ] {
         let scaled = production.object("ScaledObject", &format!("kingpost-{name}"))?;
         let target = text(scaled, "/spec/scaleTargetRef/name");
         owns_the_number(&production, target)?;
         let grace_s = grace_s(&production, target)?;
-        is_patient(at(scaled, "/spec/advanced/horizontalPodAutoscalerConfig/behavior"), grace_s).context(name)?;
+        is_patient(at(scaled, "/spec/advanced/horizontalPodAutoscalerConfig/behavior"), grace_s)
+            .context(name)?;
         assert!(at(scaled, "/spec/cooldownPeriod").as_i64() >= Some(grace_s), "{name}");
-        let (least, most) = (at(scaled, "/spec/minReplicaCount").as_i64(), at(scaled, "/spec/maxReplicaCount").as_i64());
+        let (least, most) =
+            (at(scaled, "/spec/minReplicaCount").as_i64(), at(scaled, "/spec/maxReplicaCount").as_i64());
         assert!(least >= Some(2) && most >= least, "{name}: from {least:?} to {most:?}");
         let triggers = list(scaled, "/spec/triggers");
         for scheme in &schemes {
@@ -54,7 +62,10 @@ fn keda_follows_the_work_queues_of_the_shipped_schemes() -> Result<()> {
                 let matching = triggers.iter().filter(|trigger| follows(trigger, &route.queue())).count();
                 assert_eq!(matching, 1, "{name}: {} is followed by {matching} triggers", route.queue());
                 let dead = route.dead_queue();
-                assert!(!triggers.iter().any(|trigger| follows(trigger, &dead)), "{name} is scaled by {dead}");
+                assert!(
+                    !triggers.iter().any(|trigger| follows(trigger, &dead)),
+                    "{name} is scaled by {dead}"
+                );
             }
         }
         let wait = "wait.5s";
@@ -74,9 +85,13 @@ fn follows(trigger: &Value, queue: &str) -> bool {
         return name == queue;
     }
     // The one form that the manifests use: a scheme's queue, with shards or without.
-    let Some(stem) = name.strip_prefix('^').and_then(|name| name.strip_suffix(r"(\.[0-9]+)?$")) else { return true };
+    let Some(stem) = name.strip_prefix('^').and_then(|name| name.strip_suffix(r"(\.[0-9]+)?$")) else {
+        return true;
+    };
     let rest = queue.strip_prefix(&stem.replace(r"\.", "."));
-    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|shard| shard.parse::<u32>().is_ok()))
+    rest.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(|shard| shard.parse::<u32>().is_ok())
+    })
 }
 
 #[test]

@@ -33,12 +33,19 @@ pub(super) fn mount(files: &BTreeMap<String, Vec<u8>>, place: &Path) -> Result<(
 }
 
 /// Lays every volume of a container out below a directory, and returns the container's variables with their paths there.
-pub(super) fn lay_out(build: &Build, pod: &Value, container: &Value, place: &Path) -> Result<BTreeMap<String, String>> {
+pub(super) fn lay_out(
+    build: &Build,
+    pod: &Value,
+    container: &Value,
+    place: &Path,
+) -> Result<BTreeMap<String, String>> {
     for volume in list(container, "/volumeMounts") {
         let target = below(place, text(volume, "/mountPath"));
         fs::create_dir_all(&target)?;
         let name = text(volume, "/name");
-        let files = build.files(pod, name)?.with_context(|| format!("{} doesn't make what {name} shows", build.name))?;
+        let files = build
+            .files(pod, name)?
+            .with_context(|| format!("{} doesn't make what {name} shows", build.name))?;
         mount(&files, &target)?;
     }
     let mut environment = build.environment(container)?;
@@ -75,11 +82,20 @@ fn the_mounted_schemes_are_the_directory() -> Result<()> {
         for (object, pod) in build.pods() {
             for container in containers(pod) {
                 let mounts = list(container, "/volumeMounts");
-                let Some(mount) = mounts.iter().find(|mount| text(mount, "/mountPath") == "/etc/kingpost/schemes") else { continue };
+                let Some(mount) =
+                    mounts.iter().find(|mount| text(mount, "/mountPath") == "/etc/kingpost/schemes")
+                else {
+                    continue;
+                };
                 let environment = build.environment(container)?;
                 assert_eq!(environment["SCHEMES_DIR"], "/etc/kingpost/schemes", "{}", label(object));
                 let files = build.files(pod, text(mount, "/name"))?.context("the build makes the schemes")?;
-                assert_eq!(files.keys().collect::<Vec<_>>(), shipped.keys().collect::<Vec<_>>(), "{}", label(object));
+                assert_eq!(
+                    files.keys().collect::<Vec<_>>(),
+                    shipped.keys().collect::<Vec<_>>(),
+                    "{}",
+                    label(object)
+                );
                 assert_eq!(files, shipped, "{}: another content", label(object));
                 seen += 1;
             }
@@ -92,7 +108,7 @@ fn the_mounted_schemes_are_the_directory() -> Result<()> {
 /// The real command in the layout of the pod, with the pod's own variables: what the Job `kingpost-check` runs.
 #[test]
 fn kingpost_check_passes_with_the_files_and_variables_of_each_pod() -> Result<()> {
-    let own = super::build_with(TRY_OUT, &["k8s/components/check"])?;
+    let own = build(TRY_OUT)?;
     for (kind, name, program) in [
         ("Deployment", "kingpost-extractor", Some("extractor")),
         ("Deployment", "kingpost-transformer", Some("transformer")),
@@ -108,8 +124,10 @@ fn kingpost_check_passes_with_the_files_and_variables_of_each_pod() -> Result<()
             Some(program) => vec!["check", "--settings", program],
             None => list(container, "/command").iter().skip(1).filter_map(Value::as_str).collect(),
         };
-        let run = Command::new(binary("kingpost")?).args(&arguments).env_clear().envs(&environment).output()?;
-        let said = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        let run =
+            Command::new(binary("kingpost")?).args(&arguments).env_clear().envs(&environment).output()?;
+        let said =
+            [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert_eq!(run.status.code(), Some(0), "{name}: {said}");
         assert!(said.contains("purchase-stockin"), "{name}: {said}");
         assert!(!said.contains("warning"), "{name}: {said}");

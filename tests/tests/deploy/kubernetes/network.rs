@@ -11,9 +11,14 @@ use super::{PRODUCTION, TRY_OUT, build, builds, pushing};
 
 /// What pods with such labels may reach, or be reached by: `TCP 5671 pods app.kubernetes.io/name=rabbitmq`.
 fn allowed(build: &Build, labels: &Value, direction: &str) -> BTreeSet<String> {
-    let (rules, peers) = if direction == "Egress" { ("/spec/egress", "/to") } else { ("/spec/ingress", "/from") };
+    let (rules, peers) =
+        if direction == "Egress" { ("/spec/egress", "/to") } else { ("/spec/ingress", "/from") };
     let mut found = BTreeSet::new();
-    for policy in build.of("NetworkPolicy").into_iter().filter(|policy| selects(at(policy, "/spec/podSelector"), labels)) {
+    for policy in build
+        .of("NetworkPolicy")
+        .into_iter()
+        .filter(|policy| selects(at(policy, "/spec/podSelector"), labels))
+    {
         for rule in list(policy, rules) {
             let all = json!([{}]);
             let peers = rule.pointer(peers).unwrap_or(&all);
@@ -39,7 +44,11 @@ fn number(port: &Value) -> String {
 fn named(peer: &Value) -> String {
     let labels = |selector: &Value| {
         let equal = at(selector, "/matchLabels").as_object().into_iter().flatten();
-        let mut words: Vec<String> = equal.map(|(key, value)| format!("{}={}", key.rsplit('/').next().unwrap_or(key), value.as_str().unwrap_or("?"))).collect();
+        let mut words: Vec<String> = equal
+            .map(|(key, value)| {
+                format!("{}={}", key.rsplit(['/', '.']).next().unwrap_or(key), value.as_str().unwrap_or("?"))
+            })
+            .collect();
         for rule in list(selector, "/matchExpressions") {
             let values: Vec<&str> = list(rule, "/values").iter().filter_map(Value::as_str).collect();
             words.push(format!("{} {}", text(rule, "/operator"), values.join("|")));
@@ -83,19 +92,35 @@ fn labels<'a>(build: &'a Build, kind: &str, name: &str) -> Result<&'a Value> {
 fn everything_is_denied_that_nobody_allows() -> Result<()> {
     for build in builds()? {
         let deny = build.object("NetworkPolicy", "kingpost-default-deny")?;
-        assert_eq!(at(deny, "/spec"), &json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] }), "{}", build.name);
+        assert_eq!(
+            at(deny, "/spec"),
+            &json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] }),
+            "{}",
+            build.name
+        );
         for policy in build.of("NetworkPolicy") {
             let types = list(policy, "/spec/policyTypes");
             for (direction, rules) in [("Ingress", "/spec/ingress"), ("Egress", "/spec/egress")] {
                 let given = policy.pointer(rules).is_some();
                 let stated = types.contains(&json!(direction));
-                assert!(!given || stated, "{}: {} has rules for {direction}", build.name, text(policy, "/metadata/name"));
+                assert!(
+                    !given || stated,
+                    "{}: {} has rules for {direction}",
+                    build.name,
+                    text(policy, "/metadata/name")
+                );
             }
         }
         for (object, pod) in build.pods() {
-            let all = ["Egress", "Ingress"].map(|direction| allowed(&build, at(pod, "/metadata/labels"), direction));
+            let all = ["Egress", "Ingress"]
+                .map(|direction| allowed(&build, at(pod, "/metadata/labels"), direction));
             for rule in all.iter().flatten() {
-                assert!(!rule.starts_with("everything"), "{}: {}: {rule}", build.name, super::objects::label(object));
+                assert!(
+                    !rule.starts_with("everything"),
+                    "{}: {}: {rule}",
+                    build.name,
+                    super::objects::label(object)
+                );
             }
         }
     }
@@ -117,7 +142,8 @@ fn in_production_each_pod_reaches_what_it_needs_and_nothing_else() -> Result<()>
     ] {
         let labels = labels(&production, kind, name)?;
         assert_eq!(allowed(&production, labels, "Egress"), with_names(&reached), "{name}");
-        let scraped = if kind == "Deployment" { set(&["TCP http namespace name=monitoring"]) } else { set(&[]) };
+        let scraped =
+            if kind == "Deployment" { set(&["TCP http namespace name=monitoring"]) } else { set(&[]) };
         assert_eq!(allowed(&production, labels, "Ingress"), scraped, "{name}");
     }
     Ok(())
@@ -128,7 +154,8 @@ fn rabbitmq_is_reached_by_workers_its_operator_keda_and_prometheus() -> Result<(
     let production = build(PRODUCTION)?;
     // The labels that the cluster operator gives its pods.
     let labels = json!({ "app.kubernetes.io/name": "rabbitmq", "app.kubernetes.io/component": "rabbitmq" });
-    let nodes = ["TCP 25672 pods name=rabbitmq", "TCP 35672-35682 pods name=rabbitmq", "TCP 4369 pods name=rabbitmq"];
+    let nodes =
+        ["TCP 25672 pods name=rabbitmq", "TCP 35672-35682 pods name=rabbitmq", "TCP 4369 pods name=rabbitmq"];
     let mut reached_by = set(&[
         "TCP 15671 namespace In rabbitmq-system|keda",
         "TCP 15691 namespace name=monitoring",

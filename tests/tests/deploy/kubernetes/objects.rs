@@ -94,13 +94,16 @@ impl Build {
         for source in list(container, "/envFrom") {
             let name = text(source, "/configMapRef/name");
             ensure!(!name.is_empty(), "{}: variables come from ConfigMaps alone: {source}", self.name);
-            let data = self.data("ConfigMap", name)?.with_context(|| format!("{} has no ConfigMap {name}", self.name))?;
+            let data = self
+                .data("ConfigMap", name)?
+                .with_context(|| format!("{} has no ConfigMap {name}", self.name))?;
             for (key, value) in data {
                 environment.insert(key, String::from_utf8(value)?);
             }
         }
         for variable in list(container, "/env") {
-            let value = at(variable, "/value").as_str().with_context(|| format!("{variable} has no plain value"))?;
+            let value =
+                at(variable, "/value").as_str().with_context(|| format!("{variable} has no plain value"))?;
             environment.insert(text(variable, "/name").to_owned(), value.to_owned());
         }
         Ok(environment)
@@ -137,7 +140,11 @@ impl Build {
 }
 
 /// Without items every key is a file at the top, with items only those that they name.
-fn lay(files: &mut BTreeMap<String, Vec<u8>>, data: BTreeMap<String, Vec<u8>>, items: &[Value]) -> Result<()> {
+fn lay(
+    files: &mut BTreeMap<String, Vec<u8>>,
+    data: BTreeMap<String, Vec<u8>>,
+    items: &[Value],
+) -> Result<()> {
     if items.is_empty() {
         files.extend(data);
         return Ok(());

@@ -14,7 +14,10 @@ const BEYOND_DRAIN_S: i64 = 5;
 /// Kubernetes' own rules for the level `restricted`, and more: nothing is written to the image, no token, no CPU limit.
 fn restricted(pod: &Value) -> Result<()> {
     let spec = at(pod, "/spec");
-    ensure!(at(spec, "/automountServiceAccountToken") == &json!(false), "a token of the API server is mounted");
+    ensure!(
+        at(spec, "/automountServiceAccountToken") == &json!(false),
+        "a token of the API server is mounted"
+    );
     ensure!(at(spec, "/enableServiceLinks") == &json!(false), "every Service becomes variables");
     for host in ["hostNetwork", "hostPID", "hostIPC"] {
         ensure!(spec.get(host).is_none(), "{host} is set");
@@ -30,7 +33,8 @@ fn restricted(pod: &Value) -> Result<()> {
     }
     let all = containers(pod);
     ensure!(!all.is_empty(), "no containers");
-    all.into_iter().try_for_each(|container| contained(container).with_context(|| text(container, "/name").to_owned()))
+    all.into_iter()
+        .try_for_each(|container| contained(container).with_context(|| text(container, "/name").to_owned()))
 }
 
 fn contained(container: &Value) -> Result<()> {
@@ -71,7 +75,8 @@ fn every_pod_is_restricted_and_bounded() -> Result<()> {
 #[test]
 fn rabbitmqs_pods_are_allowed_in_the_namespace() -> Result<()> {
     let production = build(PRODUCTION)?;
-    let pod = at(production.object("RabbitmqCluster", "rabbitmq")?, "/spec/override/statefulSet/spec/template");
+    let pod =
+        at(production.object("RabbitmqCluster", "rabbitmq")?, "/spec/override/statefulSet/spec/template");
     assert_eq!(at(pod, "/spec/securityContext/runAsNonRoot"), &json!(true));
     assert_eq!(text(pod, "/spec/securityContext/seccompProfile/type"), "RuntimeDefault");
     let names: Vec<&str> = containers(pod).into_iter().map(|container| text(container, "/name")).collect();
@@ -95,7 +100,8 @@ fn no_stage_is_killed_before_its_drain_is_over() -> Result<()> {
     for build in [build(PRODUCTION)?, pushing()?] {
         for name in STAGES {
             let (_, pod, container) = stage(&build, name)?;
-            let grace_s = at(pod, "/spec/terminationGracePeriodSeconds").as_i64().context("no grace period")?;
+            let grace_s =
+                at(pod, "/spec/terminationGracePeriodSeconds").as_i64().context("no grace period")?;
             let drain_s: i64 = build.environment(container)?["DRAIN_SECONDS"].parse()?;
             let sleep_s = at(container, "/lifecycle/preStop/sleep/seconds").as_i64().unwrap_or(0);
             ensure!(
@@ -105,7 +111,10 @@ fn no_stage_is_killed_before_its_drain_is_over() -> Result<()> {
             );
         }
         let loader = build.environment(stage(&build, "loader")?.2)?;
-        assert_eq!(loader["DRAIN_SECONDS"], "150", "a call for a batch of 20 may take 130 s (docs/deploying.md)");
+        assert_eq!(
+            loader["DRAIN_SECONDS"], "150",
+            "a call for a batch of 20 may take 130 s (docs/deploying.md)"
+        );
     }
     Ok(())
 }
@@ -115,16 +124,20 @@ fn no_stage_is_killed_before_its_drain_is_over() -> Result<()> {
 fn probes_ask_what_a_worker_answers() -> Result<()> {
     let server = std::fs::read_to_string(e2e::tools::repository().join("crates/telemetry/src/server.rs"))?;
     for build in [build(PRODUCTION)?, pushing()?] {
-        for (name, program) in STAGES.into_iter().zip([Program::Extractor, Program::Transformer, Program::Loader]) {
+        for (name, program) in
+            STAGES.into_iter().zip([Program::Extractor, Program::Transformer, Program::Loader])
+        {
             let (_, _, container) = stage(&build, name)?;
-            let probes = [("startupProbe", "/healthz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")];
+            let probes =
+                [("startupProbe", "/healthz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")];
             for (probe, path) in probes {
                 assert_eq!(text(container, &format!("/{probe}/httpGet/path")), path, "{name}: {probe}");
                 assert_eq!(text(container, &format!("/{probe}/httpGet/port")), "http", "{name}: {probe}");
                 assert!(server.contains(&format!("\"{path}\"")), "the server has no {path}");
             }
             let address = build.environment(container)?["HTTP_ADDR"].clone();
-            let usual = setting("HTTP_ADDR").and_then(|setting| setting.default_for(program)).unwrap_or_default();
+            let usual =
+                setting("HTTP_ADDR").and_then(|setting| setting.default_for(program)).unwrap_or_default();
             let port = usual.rsplit(':').next().unwrap_or_default();
             assert_eq!(address, format!("0.0.0.0:{port}"), "{name}: probes come from outside");
             let ports = list(container, "/ports").iter().filter(|other| text(other, "/name") == "http");
@@ -141,7 +154,8 @@ fn pushed_documents_arrive_at_the_port_that_is_listened_on() -> Result<()> {
     let (_, pod, container) = stage(&pushing, "extractor")?;
     let environment = pushing.environment(container)?;
     assert_eq!(environment["PUSH_ADDR"], "0.0.0.0:9111");
-    let port = list(container, "/ports").iter().find(|port| text(port, "/name") == "push").context("no port")?;
+    let port =
+        list(container, "/ports").iter().find(|port| text(port, "/name") == "push").context("no port")?;
     assert_eq!(at(port, "/containerPort"), 9111);
     let service = pushing.object("Service", "kingpost-push")?;
     assert_eq!(text(service, "/spec/ports/0/targetPort"), "push");
@@ -162,11 +176,15 @@ fn every_stage_rolls_without_a_gap_and_outlasts_a_node() -> Result<()> {
     for name in STAGES {
         let (deployment, pod, _) = stage(&base, name)?;
         assert!(at(deployment, "/spec/replicas").as_i64() >= Some(2), "{name}");
-        let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 0, "maxSurge": 1 } });
+        let rolling =
+            json!({ "type": "RollingUpdate", "rollingUpdate": { "maxUnavailable": 0, "maxSurge": 1 } });
         assert_eq!(at(deployment, "/spec/strategy"), &rolling, "{name}");
         assert!(at(deployment, "/spec/minReadySeconds").as_i64() >= Some(15), "{name}: one scrape at least");
         assert!(at(deployment, "/spec/revisionHistoryLimit").as_i64().is_some(), "{name}");
-        let keys: Vec<_> = list(pod, "/spec/topologySpreadConstraints").iter().map(|rule| text(rule, "/topologyKey")).collect();
+        let keys: Vec<_> = list(pod, "/spec/topologySpreadConstraints")
+            .iter()
+            .map(|rule| text(rule, "/topologyKey"))
+            .collect();
         assert_eq!(keys, ["topology.kubernetes.io/zone", "kubernetes.io/hostname"], "{name}");
     }
     Ok(())
@@ -216,21 +234,34 @@ fn selectors_find_their_pods() -> Result<()> {
             }
             for key in ["name", "part-of"] {
                 let labels = at(pod, "/metadata/labels");
-                assert!(labels.get(format!("app.kubernetes.io/{key}")).is_some(), "{}: {}: {key}", build.name, label(object));
+                assert!(
+                    labels.get(format!("app.kubernetes.io/{key}")).is_some(),
+                    "{}: {}: {key}",
+                    build.name,
+                    label(object)
+                );
             }
         }
         let workloads = build.pods();
         for service in build.of("Service") {
             let wanted = json!({ "matchLabels": at(service, "/spec/selector") });
-            let found = workloads.iter().filter(|(_, pod)| selects(&wanted, at(pod, "/metadata/labels"))).count();
+            let found =
+                workloads.iter().filter(|(_, pod)| selects(&wanted, at(pod, "/metadata/labels"))).count();
             assert_eq!(found, 1, "{}: {}", build.name, label(service));
         }
-        for monitor in build.of("PodMonitor") {
-            let found = workloads.iter().filter(|(_, pod)| selects(at(monitor, "/spec/selector"), at(pod, "/metadata/labels")));
+        for monitor in
+            build.of("PodMonitor").into_iter().filter(|monitor| text(monitor, "/metadata/name") == "kingpost")
+        {
+            let found = workloads
+                .iter()
+                .filter(|(_, pod)| selects(at(monitor, "/spec/selector"), at(pod, "/metadata/labels")));
             assert_eq!(found.count(), 3, "{}: {}", build.name, label(monitor));
         }
         for monitor in build.of("ServiceMonitor") {
-            let found = build.of("Service").into_iter().filter(|service| selects(at(monitor, "/spec/selector"), at(service, "/metadata/labels")));
+            let found = build
+                .of("Service")
+                .into_iter()
+                .filter(|service| selects(at(monitor, "/spec/selector"), at(service, "/metadata/labels")));
             assert_eq!(found.count(), 3, "{}: {}", build.name, label(monitor));
         }
     }

@@ -44,7 +44,13 @@ impl Names {
     }
 
     /// The mounted files and the variables, with names that lead somewhere.
-    fn container(&self, build: &Build, pod: &Value, container: &Value, place: &Path) -> Result<BTreeMap<String, String>> {
+    fn container(
+        &self,
+        build: &Build,
+        pod: &Value,
+        container: &Value,
+        place: &Path,
+    ) -> Result<BTreeMap<String, String>> {
         let mut environment = lay_out(build, pod, container, place)?;
         environment.values_mut().for_each(|value| *value = self.of(value));
         let url_file = &environment["AMQP_URL_FILE"];

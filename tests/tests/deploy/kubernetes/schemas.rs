@@ -26,7 +26,8 @@ fn written(place: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>> {
         for object in build.objects {
             let content = object.to_string();
             if seen.insert(content.clone()) {
-                let file = place.join(format!("{}-{}.json", objects::label(&object).replace(' ', "-"), seen.len()));
+                let file =
+                    place.join(format!("{}-{}.json", objects::label(&object).replace(' ', "-"), seen.len()));
                 fs::write(&file, content)?;
                 files.entry(objects::text(&object, "/kind").to_owned()).or_default().push(file);
             }
@@ -38,7 +39,8 @@ fn written(place: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>> {
 fn native(files: &[PathBuf], release: &str) -> Result<String> {
     let mut arguments: Vec<_> = ["--strict", "-k", release].iter().map(std::ffi::OsString::from).collect();
     arguments.extend(files.iter().map(std::ffi::OsString::from));
-    let printed = output(&validator("kubernetes-validate")?, &arguments).with_context(|| release.to_owned())?;
+    let printed =
+        output(&validator("kubernetes-validate")?, &arguments).with_context(|| release.to_owned())?;
     ensure!(!printed.contains("ERROR") && !printed.contains("WARN"), "Kubernetes {release}:\n{printed}");
     Ok(printed)
 }
@@ -96,7 +98,8 @@ fn a_misspelt_field_is_noticed_in_every_kind() -> Result<()> {
         let spec = if object.get("spec").is_some() { &mut object["spec"] } else { &mut object };
         spec["mispelt"] = json!(1);
         fs::write(&files[0], object.to_string())?;
-        let refused = if schema(&kind).exists() { own(&kind, &files[..1]) } else { native(&files[..1], RELEASES[1]) };
+        let refused =
+            if schema(&kind).exists() { own(&kind, &files[..1]) } else { native(&files[..1], RELEASES[1]) };
         assert!(refused.is_err(), "a misspelt field of a {kind} passes");
     }
     Ok(())

@@ -67,10 +67,15 @@ fn check(build: &Build, container: &Value, role: &Role) -> Result<()> {
         let (setting, from_file) = row(name).with_context(|| format!("{name} is no setting of Kingpost"))?;
         ensure!(reads(role, setting), "{name} isn't read by {}", role.program);
         ensure!(from_file || !setting.secret, "{name} is a secret and stands in the manifest");
-        ensure!(!from_file || !given.contains_key(setting.name), "{name} and {} are both given", setting.name);
+        ensure!(
+            !from_file || !given.contains_key(setting.name),
+            "{name} and {} are both given",
+            setting.name
+        );
     }
     for setting in SETTINGS.iter().filter(|setting| reads(role, setting) && is_needed(setting, &given)) {
-        let is_given = given.contains_key(setting.name) || given.contains_key(&format!("{}_FILE", setting.name));
+        let is_given =
+            given.contains_key(setting.name) || given.contains_key(&format!("{}_FILE", setting.name));
         let is_an_erps = setting.is_per_account();
         ensure!(is_given || (is_an_erps && !role.calls), "{} is needed and missing", setting.name);
     }
@@ -81,21 +86,18 @@ fn check(build: &Build, container: &Value, role: &Role) -> Result<()> {
 #[test]
 fn every_container_is_given_what_it_reads_and_nothing_else() -> Result<()> {
     let mut seen = 0;
-    for build in [build(TRY_OUT)?, build(PRODUCTION)?, pushing()?, checking()?] {
+    for build in [build(TRY_OUT)?, build(PRODUCTION)?, pushing()?] {
         for (object, pod) in build.pods() {
             for container in containers(pod) {
                 let Some(role) = role(container) else { continue };
-                check(&build, container, &role).with_context(|| format!("{}: {}", build.name, label(object)))?;
+                check(&build, container, &role)
+                    .with_context(|| format!("{}: {}", build.name, label(object)))?;
                 seen += 1;
             }
         }
     }
     ensure!(seen > 15, "only {seen} containers were looked at");
     Ok(())
-}
-
-fn checking() -> Result<Build> {
-    super::build_with(PRODUCTION, &["k8s/components/check"])
 }
 
 /// Each path of a variable lies in a volume that this very container mounts, and the key exists where the build makes it.
@@ -122,7 +124,9 @@ fn is_mounted(build: &Build, pod: &Value, container: &Value, path: &str) -> Resu
         let below = path.strip_prefix(text(mount, "/mountPath"))?.strip_prefix('/')?;
         Some((text(mount, "/name"), below))
     });
-    let (volume, file) = found.max_by_key(|(_, below)| usize::MAX - below.len()).with_context(|| format!("{path} is in no volume"))?;
+    let (volume, file) = found
+        .max_by_key(|(_, below)| usize::MAX - below.len())
+        .with_context(|| format!("{path} is in no volume"))?;
     let volume_object = list(pod, "/spec/volumes").iter().find(|other| text(other, "/name") == volume);
     let items = volume_object.map(|volume| list(volume, "/secret/items")).unwrap_or_default();
     ensure!(
@@ -142,7 +146,8 @@ fn no_stage_sees_a_secret_of_another() -> Result<()> {
     let secrets = |kind: &str, name: &str| -> Result<Vec<String>> {
         let object = production.object(kind, name)?;
         let pod = super::objects::template(object).context("no pods")?;
-        let names = list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/secret/secretName").to_owned());
+        let names =
+            list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/secret/secretName").to_owned());
         Ok(names.filter(|name| !name.is_empty()).collect())
     };
     for (kind, name, wanted) in [
@@ -150,7 +155,11 @@ fn no_stage_sees_a_secret_of_another() -> Result<()> {
         ("Deployment", "kingpost-transformer", vec!["kingpost-transformer-credentials"]),
         ("Deployment", "kingpost-loader", vec!["kingpost-loader-credentials", "kingpost-kingdee"]),
         ("Job", "kingpost-topology", vec!["kingpost-topology-credentials"]),
-        ("CronJob", "kingpost-reconcile", vec!["kingpost-operator-credentials", "kingpost-wdt", "kingpost-kingdee"]),
+        (
+            "CronJob",
+            "kingpost-reconcile",
+            vec!["kingpost-operator-credentials", "kingpost-wdt", "kingpost-kingdee"],
+        ),
     ] {
         assert_eq!(secrets(kind, name)?, wanted, "{name}");
     }
@@ -161,14 +170,17 @@ fn no_stage_sees_a_secret_of_another() -> Result<()> {
 #[test]
 fn no_secret_stands_anywhere_but_in_the_try_out() -> Result<()> {
     let secret = ["password=", "app-secret=", "amqp://", "amqps://", "BEGIN "];
-    for (path, content) in super::texts("k8s")?.into_iter().filter(|(path, _)| !path.ends_with("try-out/kustomization.yaml")) {
+    for (path, content) in
+        super::texts("k8s")?.into_iter().filter(|(path, _)| !path.ends_with("try-out/kustomization.yaml"))
+    {
         for line in content.lines().filter(|line| !line.trim_start().starts_with('#')) {
             for word in secret {
                 assert!(!line.contains(word), "{}: {line}", path.display());
             }
         }
     }
-    let examples = std::fs::read_to_string(e2e::tools::repository().join(TRY_OUT).join("kustomization.yaml"))?;
+    let examples =
+        std::fs::read_to_string(e2e::tools::repository().join(TRY_OUT).join("kustomization.yaml"))?;
     let literals = examples.lines().filter(|line| line.contains("amqp://") || line.contains("app-secret="));
     for line in literals {
         assert!(line.contains("example-"), "no plain example: {line}");

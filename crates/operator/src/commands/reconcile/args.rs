@@ -109,7 +109,9 @@ impl Reconcile {
             (None, None, None) => match self.last_days {
                 Some(count) => last(count, now_ms)?,
                 None => {
-                    return Err(Stop::usage("say which period: --month 2026-11, --from DAY --to DAY, or --last-days N"));
+                    return Err(Stop::usage(
+                        "say which period: --month 2026-11, --from DAY --to DAY, or --last-days N",
+                    ));
                 }
             },
             (Some(from), ..) => {
