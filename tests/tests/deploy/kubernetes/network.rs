@@ -173,7 +173,7 @@ fn rabbitmq_is_reached_by_workers_its_operator_keda_and_prometheus() -> Result<(
 fn in_the_try_out_both_erps_are_the_sandbox() -> Result<()> {
     let own = build(TRY_OUT)?;
     let sandbox = "TCP 8099 pods component=sandbox,name=kingpost";
-    let broker = ["TCP 5671 anywhere", "TCP 5672 anywhere"];
+    let broker = ["TCP 5672 pods name=rabbitmq"];
     for (name, reached) in [("extractor", Some(sandbox)), ("transformer", None), ("loader", Some(sandbox))] {
         let labels = labels(&own, "Deployment", &format!("kingpost-{name}"))?;
         let reached: Vec<&str> = broker.into_iter().chain(reached).collect();

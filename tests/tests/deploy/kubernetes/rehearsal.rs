@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::account::Account;
-use e2e::lab::{BrokerOptions, PrivateBroker, Process, Sandbox, SandboxOptions, free_port, wait_until};
+use e2e::lab::{
+    BrokerOptions, PrivateBroker, Process, Sandbox, SandboxOptions, free_port, shared_broker, wait_until,
+};
 use e2e::pipeline::SCHEME;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::files::lay_out;
 use super::objects::{Build, at, containers, list, template, text};
-use super::{TRY_OUT, build};
+use super::{PRODUCTION, TRY_OUT, build};
 
 const SOON: Duration = Duration::from_secs(60);
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -103,7 +105,10 @@ async fn broker(build: &Build, place: &Path) -> Result<PrivateBroker> {
     let definitions = build.files(pod, "definitions")?.context("no definitions")?;
     let file = place.join("definitions.json");
     fs::write(&file, &definitions["definitions.json"])?;
-    let config = vec![format!("load_definitions = {}", file.display())];
+    let config = conf.lines().map(|own| {
+        if own == line { format!("load_definitions = {}", file.display()) } else { own.to_owned() }
+    });
+    let config = config.collect();
     PrivateBroker::start(BrokerOptions { config, ..BrokerOptions::default() }).await
 }
 
@@ -117,6 +122,23 @@ async fn sandbox(build: &Build) -> Result<(Sandbox, u32, u32)> {
     let (orders, unpostable) = (number("orders")?, number("unpostable")?);
     let options = SandboxOptions { orders, unpostable, seed: 1, ..SandboxOptions::default() };
     Ok((Sandbox::start(options).await?, orders, unpostable))
+}
+
+/// A node with a line that it doesn't know ends at its start, and so would all three.
+#[tokio::test]
+async fn rabbitmq_takes_the_configuration_of_production() -> Result<()> {
+    let production = build(PRODUCTION)?;
+    let cluster = production.object("RabbitmqCluster", "rabbitmq")?;
+    let is_newer = shared_broker().await?.version()? >= (3, 13);
+    let lines = text(cluster, "/spec/rabbitmq/additionalConfig").lines().map(str::to_owned);
+    // Only from 3.13 on; the cluster's image is newer, the node at hand need not be.
+    let config: Vec<String> =
+        lines.filter(|line| is_newer || !line.contains("membership_reconciliation")).collect();
+    ensure!(config.len() > 3, "only {config:?}");
+    let broker = PrivateBroker::start(BrokerOptions { config, ..BrokerOptions::default() }).await?;
+    let handling = broker.ctl(&["eval", "application:get_env(rabbit, cluster_partition_handling)."]).await?;
+    assert_eq!(handling.trim(), "{ok,pause_minority}");
+    Ok(())
 }
 
 #[tokio::test]
