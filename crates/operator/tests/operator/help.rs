@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 31] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -37,6 +37,7 @@ const COMMANDS: [&[&str]; 31] = [
     &["topology"],
     &["topology", "apply"],
     &["topology", "show"],
+    &["topology", "users"],
     &["trace"],
 ];
 

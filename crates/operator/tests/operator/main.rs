@@ -7,6 +7,7 @@ mod case;
 mod check;
 mod help;
 mod reach;
+mod users;
 
 use std::{
     path::{Path, PathBuf},
