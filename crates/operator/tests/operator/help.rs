@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -31,6 +31,7 @@ const COMMANDS: [&[&str]; 32] = [
     &["dead", "replay"],
     &["dead", "show"],
     &["failures"],
+    &["health"],
     &["reconcile"],
     &["settings"],
     &["status"],

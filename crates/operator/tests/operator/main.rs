@@ -5,6 +5,7 @@
 
 mod case;
 mod check;
+mod health;
 mod help;
 mod reach;
 mod users;

@@ -17,7 +17,8 @@ fn passwords_are_made_once_kept_and_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("secrets");
     let dir = dir.to_str().unwrap();
-    let arguments = |form| vec!["topology", "users", "--secrets-dir", dir, "--host", "mq.example", "--as", form];
+    let arguments =
+        |form| vec!["topology", "users", "--secrets-dir", dir, "--host", "mq.example", "--as", form];
     let run = kingpost(&arguments("table"), &[]);
     assert_eq!(run.exit, Some(0), "{}", run.notes);
     holds(&run.notes, &["12 files made, 0 were there"]);
@@ -69,4 +70,23 @@ fn a_url_without_its_password_is_told_and_definitions_need_the_directory() {
     let run = kingpost(&["topology", "users", "--as", "definitions"], &[]);
     assert_eq!(run.exit, Some(2));
     holds(&run.notes, &["--secrets-dir DIR"]);
+}
+
+#[test]
+fn definitions_go_whole_into_a_file_where_nothing_can_redirect_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("secrets");
+    let file = dir.join("definitions.json");
+    let (dir, path) = (dir.to_str().unwrap(), file.to_str().unwrap());
+    let arguments = ["topology", "users", "--as", "definitions", "--secrets-dir", dir];
+    let with_file = [&arguments[..], &["--out", path, "--mode", "640"]].concat();
+    for _ in 0..2 {
+        let run = kingpost(&with_file, &[]);
+        assert_eq!((run.exit, run.out.as_str()), (Some(0), ""), "{}", run.notes);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(&file).unwrap(), kingpost(&arguments, &[]).out);
+    }
+    let run = kingpost(&[&arguments[..], &["--out", "/no/such/folder/x.json"]].concat(), &[]);
+    assert_eq!(run.exit, Some(1));
+    holds(&run.notes, &["/no/such/folder/x.json can't be written"]);
 }

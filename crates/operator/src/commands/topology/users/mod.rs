@@ -1,7 +1,12 @@
 mod render;
 mod secrets;
 
-use std::path::PathBuf;
+use std::{
+    fs::Permissions,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, ValueEnum};
 use kingpost_broker::users_text;
@@ -23,7 +28,7 @@ hold their hashes, and need the directory for them.
 Examples:
   kingpost topology users
   kingpost topology users --as rabbitmqctl --secrets-dir secrets --host rabbitmq.example --tls | sh
-  kingpost topology users --as definitions --secrets-dir secrets > definitions.json";
+  kingpost topology users --as definitions --secrets-dir secrets --out definitions.json";
 
 /// Print the users that a stage each needs and what they may do, or make their passwords
 #[derive(Debug, Args)]
@@ -36,8 +41,11 @@ pub(crate) struct Users {
     #[arg(long, value_name = "DIR")]
     secrets_dir: Option<PathBuf>,
     /// Permissions of the files that are made, in octal
-    #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode, requires = "secrets_dir")]
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = mode)]
     mode: u32,
+    /// Write it to this file instead of printing it; one that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// Host of RabbitMQ, for the URLs
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1", value_parser = host)]
     host: String,
@@ -83,14 +91,37 @@ impl Users {
                 return Err(Stop::usage(text));
             }
         };
-        Ok(Report::done(out).with_notes(notes))
+        match &self.out {
+            None => Ok(Report::done(out).with_notes(notes)),
+            Some(file) => {
+                replace(file, &out, self.mode)?;
+                Ok(Report::done(String::new()).with_notes(notes))
+            }
+        }
     }
+}
+
+/// Puts a file in its place whole, so that whoever reads it meets the old one or the new one.
+fn replace(file: &Path, text: &str, mode: u32) -> Result<(), Stop> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut temporary =
+            tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
+        temporary.write_all(text.as_bytes())?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| Stop::failed(format!("{} can't be written: {error}", file.display())))
 }
 
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode & 0o400 != 0 && mode & !0o770 == 0 => Ok(mode),
-        _ => Err("permissions in octal with which the owner may read and others may nothing, such as 600 or 640".to_owned()),
+        _ => Err(
+            "permissions in octal with which the owner may read and others may nothing, such as 600 or 640"
+                .to_owned(),
+        ),
     }
 }
 

@@ -9,7 +9,9 @@ use super::secrets::Secrets;
 
 /// A shell script that makes virtual host, users and permissions, or brings them up to date.
 pub(super) fn script(vhost: &str, dir: Option<&Path>) -> String {
-    let dir = dir.map_or(String::new(), |dir| format!("SECRETS_DIR=${{SECRETS_DIR:-{}}}\n", quoted(&dir.to_string_lossy())));
+    let dir = dir.map_or(String::new(), |dir| {
+        format!("SECRETS_DIR=${{SECRETS_DIR:-{}}}\n", quoted(&dir.to_string_lossy()))
+    });
     let mut out = format!(
         r#"#!/bin/sh
 # The users of Kingpost, made or brought up to date; safe to run again. Each password is read from $SECRETS_DIR/USER.password.
