@@ -14,7 +14,7 @@ WORKDIR /src
 COPY . .
 RUN find . \( -name Cargo.toml -o -name Cargo.lock \) -exec cp --parents {} /opt/ \; \
     && find . \( -name main.rs -o -name lib.rs \) -exec cp --parents {} /opt/ \; \
-    && find /opt -name '*.rs' -exec sh -c 'echo "fn main() {}" >"$1"' sh {} \;
+    && find /opt -name '*.rs' -exec sh -c 'echo "fn main() { }" >"$1"' sh {} \;
 
 FROM ${RUST_IMAGE} AS build
 # Static: the final stage has no C library. Paths of the build are kept out of the programs, so that any directory
