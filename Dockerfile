@@ -28,13 +28,17 @@ COPY --from=manifests /opt .
 # hadolint ignore=SC2086
 RUN cargo build $SELECTED --target "$(rustc --print host-tuple)"
 COPY . .
-# Seconds since the epoch that every file of the image carries.
-ARG SOURCE_DATE_EPOCH=0
-# What was built of the empty programs is older than their sources have to look.
+# Anything here writes the list of dependencies into the programs, for scanners of images; the Rust image has to have
+# cargo-auditable then.
+ARG AUDITABLE=
+# What was built of the empty programs would pass for newer than the sources.
 # hadolint ignore=SC2086
 RUN find crates -name '*.rs' -exec touch {} + \
-    && cargo build $SELECTED --target "$(rustc --print host-tuple)" \
-    && built="target/$(rustc --print host-tuple)/release" \
+    && cargo ${AUDITABLE:+auditable} build $SELECTED --target "$(rustc --print host-tuple)"
+# Seconds since the epoch that every file of the image carries. It isn't known before, since build scripts look at it and
+# would run again.
+ARG SOURCE_DATE_EPOCH=0
+RUN built="target/$(rustc --print host-tuple)/release" \
     && install -D -t /out/programs "$built/kingpost" "$built/kingpost-extractor" "$built/kingpost-transformer" "$built/kingpost-loader" \
     && install -D -t /out/sandbox "$built/kingpost-sandbox" "$built/kingpost" \
     && install -D -m 644 -t /out/root/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt \

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Writes what each program is built of into target/sbom, a CycloneDX file for each, with the help of cargo-cyclonedx. The same
+# sources give the same bytes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+export SOURCE_DATE_EPOCH
+out=${CARGO_TARGET_DIR:-target}/sbom
+# It writes beside the manifests, and nowhere else.
+clean() { find crates tests -name '*.cdx.json' -not -path '*/target/*' -delete; }
+trap clean EXIT
+cargo cyclonedx --quiet --format json --describe binaries --target "$(rustc --print host-tuple)" --no-build-deps
+rm -rf -- "$out"
+mkdir -p "$out"
+find crates -name '*.cdx.json' -exec mv -t "$out" {} +
+ls "$out"
