@@ -17,7 +17,8 @@ fn passwords_are_made_once_kept_and_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("secrets");
     let dir = dir.to_str().unwrap();
-    let arguments = |form| vec!["topology", "users", "--secrets-dir", dir, "--host", "mq.example", "--as", form];
+    let arguments =
+        |form| vec!["topology", "users", "--secrets-dir", dir, "--host", "mq.example", "--as", form];
     let run = kingpost(&arguments("table"), &[]);
     assert_eq!(run.exit, Some(0), "{}", run.notes);
     holds(&run.notes, &["12 files made, 0 were there"]);

@@ -90,7 +90,10 @@ impl Users {
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode & 0o400 != 0 && mode & !0o770 == 0 => Ok(mode),
-        _ => Err("permissions in octal with which the owner may read and others may nothing, such as 600 or 640".to_owned()),
+        _ => Err(
+            "permissions in octal with which the owner may read and others may nothing, such as 600 or 640"
+                .to_owned(),
+        ),
     }
 }
 

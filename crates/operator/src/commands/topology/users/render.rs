@@ -9,7 +9,9 @@ use super::secrets::Secrets;
 
 /// A shell script that makes virtual host, users and permissions, or brings them up to date.
 pub(super) fn script(vhost: &str, dir: Option<&Path>) -> String {
-    let dir = dir.map_or(String::new(), |dir| format!("SECRETS_DIR=${{SECRETS_DIR:-{}}}\n", quoted(&dir.to_string_lossy())));
+    let dir = dir.map_or(String::new(), |dir| {
+        format!("SECRETS_DIR=${{SECRETS_DIR:-{}}}\n", quoted(&dir.to_string_lossy()))
+    });
     let mut out = format!(
         r#"#!/bin/sh
 # The users of Kingpost, made or brought up to date; safe to run again. Each password is read from $SECRETS_DIR/USER.password.
@@ -19,8 +21,9 @@ set -eu
 VHOST={vhost}
 ctl() {{ ${{RABBITMQCTL:-rabbitmqctl}} -q "$@"; }}
 has() {{ cut -f 1 | grep -F -x -q -e "$1"; }}
+KNOWN=$(ctl list_users </dev/null)
 user() {{ # name, tags, configure, write, read
-    if ctl list_users </dev/null | has "$1"; then
+    if echo "$KNOWN" | has "$1"; then
         ctl change_password "$1" <"$SECRETS_DIR/$1.password"
     else
         ctl add_user "$1" <"$SECRETS_DIR/$1.password"

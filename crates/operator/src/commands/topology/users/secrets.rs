@@ -151,7 +151,9 @@ fn read(path: &Path) -> Result<Option<String>, Stop> {
     let text = String::from_utf8(bytes).map_err(|_| wrong("isn't UTF-8 text".to_owned()))?;
     let text = text.trim();
     if text.is_empty() || text.lines().count() > 1 || text.len() as u64 > FILE_BYTES {
-        return Err(wrong("doesn't hold one line of text\nremedy: mend it, or remove it to have a new one made".to_owned()));
+        return Err(wrong(
+            "doesn't hold one line of text\nremedy: mend it, or remove it to have a new one made".to_owned(),
+        ));
     }
     Ok(Some(text.to_owned()))
 }
