@@ -21,8 +21,9 @@ set -eu
 VHOST={vhost}
 ctl() {{ ${{RABBITMQCTL:-rabbitmqctl}} -q "$@"; }}
 has() {{ cut -f 1 | grep -F -x -q -e "$1"; }}
+KNOWN=$(ctl list_users </dev/null)
 user() {{ # name, tags, configure, write, read
-    if ctl list_users </dev/null | has "$1"; then
+    if echo "$KNOWN" | has "$1"; then
         ctl change_password "$1" <"$SECRETS_DIR/$1.password"
     else
         ctl add_user "$1" <"$SECRETS_DIR/$1.password"
