@@ -10,8 +10,10 @@ out=${CARGO_TARGET_DIR:-target}/sbom
 # It writes beside the manifests, and nowhere else.
 clean() { find crates tests -name '*.cdx.json' -not -path '*/target/*' -delete; }
 trap clean EXIT
-cargo cyclonedx --quiet --format json --describe binaries --target "$(rustc --print host-tuple)" --no-build-deps
+cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --target "$(rustc --print host-tuple)" --no-build-deps
 rm -rf -- "$out"
 mkdir -p "$out"
 find crates -name '*.cdx.json' -exec mv -t "$out" {} +
+# The directory it was made in says nothing of what is in it.
+sed -i "s#file://$PWD/#file:///kingpost/#g" "$out"/*.json
 ls "$out"
