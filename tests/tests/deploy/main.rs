@@ -2,6 +2,8 @@
 //! checked by its own system's tools and held against the code.
 #![forbid(unsafe_code)]
 
+mod compose;
+mod image;
 mod kubernetes;
 
 use anyhow::Result;
