@@ -10,6 +10,7 @@ mod pods;
 mod rehearsal;
 mod schemas;
 mod settings;
+mod users;
 
 use std::fs;
 use std::path::{Path, PathBuf};
