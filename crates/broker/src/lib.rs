@@ -39,7 +39,7 @@ pub use leader::Leadership;
 pub use letter::{Identity, Letter, LetterError};
 pub use lock::{Lock, Locks};
 pub use notices::{Ear, Voice};
-pub use publisher::{Destination, Outbound, Posting};
+pub use publisher::{Confirm, Destination, Outbound, Posting, Standing};
 pub use replies::{Replies, Reply};
 pub use setup::{Difference, PartReport, PartState};
 pub use topology::{NOTICE_EXCHANGE, RESUME_EXCHANGE, SchemeQueues, Topology, UNROUTABLE};
