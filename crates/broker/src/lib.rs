@@ -41,7 +41,7 @@ pub use leader::Leadership;
 pub use letter::{Identity, Letter, LetterError};
 pub use lock::{Lock, Locks};
 pub use notices::{Ear, Voice};
-pub use publisher::{Destination, Outbound, Posting};
+pub use publisher::{Confirm, Destination, Outbound, Posting, Standing};
 pub use replies::{Replies, Reply};
 pub use rights::{USERS, UserRights, users_page, users_text};
 pub use setup::{Difference, PartReport, PartState};
