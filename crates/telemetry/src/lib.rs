@@ -4,7 +4,9 @@
 mod account;
 mod changes;
 mod erp;
+mod expiry;
 mod extraction;
+mod hand;
 mod health;
 mod lane;
 pub mod logs;
@@ -18,6 +20,7 @@ pub use account::AccountMetrics;
 pub use changes::ChangeMetrics;
 pub use erp::ErpMetrics;
 pub use extraction::ExtractionMetrics;
+pub use hand::InHand;
 pub use health::{Component, Health, Liveness, Readiness, Stall, State, Watchdog};
 pub use lane::LaneMetrics;
 pub use metrics::{Metrics, RenderError};

@@ -297,11 +297,7 @@ impl Lane {
             next.unclear_since_ms = Some(now);
         }
         let destination = match verdict {
-            Verdict::Retry { after, .. } => {
-                let tier = Tier::at_least(*after);
-                self.telemetry.retried(tier.queue);
-                Destination::Wait(tier, self.route.clone())
-            }
+            Verdict::Retry { after, .. } => Destination::Wait(Tier::at_least(*after), self.route.clone()),
             _ => Destination::Dead(self.route.clone()),
         };
         let dead = matches!(destination, Destination::Dead(_));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kingpost_broker::{Observer, Role};
-use kingpost_model::{Item, Route, StageName, Verdict};
+use kingpost_model::{Item, Route, StageName, Tier, Verdict};
 use kingpost_telemetry::{Health, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog};
 
 use crate::clock::now_ms;
@@ -53,9 +53,13 @@ impl LaneTelemetry {
         for (item, verdict) in items.iter().zip(verdicts) {
             self.metrics.verdict(verdict);
             match verdict {
-                Verdict::Dead { .. } => self.metrics.dead_lettered(),
+                Verdict::Dead { failure } => self.metrics.dead_lettered(failure.kind),
+                Verdict::Retry { failure, after, .. } => {
+                    let tier = Tier::at_least(*after).queue.trim_start_matches("wait.");
+                    self.metrics.retry_scheduled(failure.kind, tier);
+                }
                 Verdict::Done if self.stage == StageName::Load => self.age(item),
-                Verdict::Done | Verdict::Retry { .. } => {}
+                Verdict::Done => {}
             }
         }
     }
@@ -69,10 +73,6 @@ impl LaneTelemetry {
 
     pub(crate) fn in_doubt(&self, shard: Option<u32>, kept: bool) {
         self.metrics.write_in_doubt(shard, kept);
-    }
-
-    pub(crate) fn retried(&self, tier: &str) {
-        self.metrics.retry_scheduled(tier.trim_start_matches("wait."));
     }
 
     fn hold(&self, items: usize, more: bool) {
