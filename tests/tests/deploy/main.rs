@@ -2,6 +2,9 @@
 //! checked by its own system's tools and held against the code.
 #![forbid(unsafe_code)]
 
+mod commands;
+mod rules;
+
 use anyhow::Result;
 use e2e::tools::{output, tool, validator};
 
