@@ -12,6 +12,7 @@ mod lane;
 pub mod logs;
 mod metrics;
 pub mod names;
+mod openmetrics;
 mod publishing;
 mod push;
 mod server;

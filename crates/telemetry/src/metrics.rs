@@ -17,7 +17,7 @@ use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
 use crate::{
     AccountMetrics, ChangeMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, PushMetrics,
-    SessionMetrics, logs,
+    SessionMetrics, logs, openmetrics,
 };
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
@@ -193,6 +193,11 @@ impl Metrics {
     /// The encoder refuses a family; a bug of ours.
     pub fn render(&self) -> Result<String, RenderError> {
         TextEncoder::new().encode_to_string(&self.gather()).map_err(|error| RenderError(error.to_string()))
+    }
+
+    /// Everything in the OpenMetrics text format 1.0.
+    pub fn render_openmetrics(&self) -> String {
+        openmetrics::encode(&self.gather())
     }
 
     /// Every family, with what is reckoned at a scrape brought up to date.

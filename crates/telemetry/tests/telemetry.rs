@@ -110,9 +110,14 @@ fn value(text: &str, name: &str, labels: &str) -> f64 {
 }
 
 async fn ask(address: SocketAddr, path: &str) -> (u16, String, String) {
+    ask_for(address, path, "*/*").await
+}
+
+async fn ask_for(address: SocketAddr, path: &str, accept: &str) -> (u16, String, String) {
     let asked = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: test\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -282,6 +287,28 @@ async fn metrics_are_served_in_the_text_format() {
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert_eq!(value(&body, "kingpost_build_info", r#"revision="unknown",version="0.1.0""#), 1.0);
+}
+
+#[tokio::test]
+async fn openmetrics_is_served_to_who_asks_for_it_and_says_the_same() {
+    let (address, _stop) = served(touched(), Health::new(), None).await;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let (status, head, open) = ask_for(address, "/metrics", accept).await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(open.ends_with("# EOF\n"));
+    let (_, _, text) = ask(address, "/metrics").await;
+    let ours = |text: &str| -> BTreeSet<(String, String)> {
+        let found = samples(text).into_iter().filter(|sample| sample.0.starts_with("kingpost_"));
+        found.map(|(name, labels, _)| (name, labels.replace(".0\"", "\""))).collect()
+    };
+    assert_eq!(ours(&open), ours(&text));
+    for metric in METRICS {
+        let family = metric.name.trim_end_matches("_total");
+        assert!(open.contains(&format!("# TYPE {family} {}\n", metric.kind.as_str())), "{family}");
+    }
+    assert!(open.contains("# UNIT kingpost_erp_request_seconds seconds\n"));
+    assert!(open.contains("# UNIT process_resident_memory_bytes bytes\n"));
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! What the harness tells metrics and health.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kingpost_broker::{Observer, Role};
 use kingpost_model::{Item, Route, StageName, Tier, Verdict};
-use kingpost_telemetry::{Health, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog};
+use kingpost_telemetry::{
+    Health, InHand, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog,
+};
 
 use crate::clock::now_ms;
 
@@ -51,17 +54,35 @@ impl LaneTelemetry {
         }
         self.metrics.progress();
         for (item, verdict) in items.iter().zip(verdicts) {
-            self.metrics.verdict(verdict);
-            match verdict {
-                Verdict::Dead { failure } => self.metrics.dead_lettered(failure.kind),
-                Verdict::Retry { failure, after, .. } => {
-                    let tier = Tier::at_least(*after).queue.trim_start_matches("wait.");
-                    self.metrics.retry_scheduled(failure.kind, tier);
-                }
-                Verdict::Done if self.stage == StageName::Load => self.age(item),
-                Verdict::Done => {}
+            self.carried_out(verdict);
+            if matches!(verdict, Verdict::Done) && self.stage == StageName::Load {
+                self.age(item);
             }
         }
+    }
+
+    /// A message was judged without being processed, and what was judged is confirmed.
+    pub(crate) fn unsettled(&self, verdict: &Verdict) {
+        self.metrics.delivery_limit();
+        self.metrics.progress();
+        self.carried_out(verdict);
+    }
+
+    fn carried_out(&self, verdict: &Verdict) {
+        self.metrics.verdict(verdict);
+        match verdict {
+            Verdict::Dead { failure } => self.metrics.dead_lettered(failure.kind),
+            Verdict::Retry { failure, after, .. } => {
+                let tier = Tier::at_least(*after).queue.trim_start_matches("wait.");
+                self.metrics.retry_scheduled(failure.kind, tier);
+            }
+            Verdict::Done => {}
+        }
+    }
+
+    /// A message was taken out of the inbox; it is in hand until what this returns is dropped.
+    pub(crate) fn taken(&self, queued_ms: Option<i64>) -> InHand {
+        self.metrics.taken(queued_ms)
     }
 
     /// A document is in the target: how long after its change in the source?
@@ -91,6 +112,8 @@ impl LaneTelemetry {
 
 /// Passes on what the broker crate sees.
 pub(crate) struct BrokerTelemetry {
+    /// What is trusted for the broker, read again for every session.
+    ca_file: Option<PathBuf>,
     publisher: PublisherMetrics,
     publish: SessionMetrics,
     consume: SessionMetrics,
@@ -99,12 +122,13 @@ pub(crate) struct BrokerTelemetry {
 }
 
 impl BrokerTelemetry {
-    pub(crate) fn new(metrics: &Metrics, health: &Health) -> Self {
+    pub(crate) fn new(metrics: &Metrics, health: &Health, ca_file: Option<PathBuf>) -> Self {
         for component in ["publishing", "consuming"] {
             health.set(component, State::NotReady("not connected to RabbitMQ yet".to_owned()));
         }
         metrics.journal_dropped(0);
         BrokerTelemetry {
+            ca_file,
             publisher: metrics.publisher(),
             publish: metrics.session(Role::Publish.as_str()),
             consume: metrics.session(Role::Consume.as_str()),
@@ -124,6 +148,9 @@ fn component(role: Role) -> Option<&'static str> {
 
 impl Observer for BrokerTelemetry {
     fn connected(&self, role: Role, up: bool) {
+        if let (true, Some(file)) = (up, &self.ca_file) {
+            self.metrics.trusted_certificates("amqp", file);
+        }
         if let Some(component) = component(role) {
             let down = || State::NotReady("no connection to RabbitMQ".to_owned());
             self.health.set(component, if up { State::Ready } else { down() });

@@ -90,7 +90,7 @@ async fn work(program: Program, plan: Plan, metrics: Metrics, mut signals: Signa
     metrics.build_info(version, option_env!("KINGPOST_REVISION").unwrap_or("unknown"));
     let health = Health::new();
     let served = CancellationToken::new();
-    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health));
+    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health, plan.common.amqp_ca_file.clone()));
     let address =
         match serve(plan.worker.http_addr, metrics.clone(), health.clone(), None, served.clone()).await {
             Ok((address, _)) => address,
