@@ -6,6 +6,7 @@ mod broker;
 mod connection;
 mod consumer;
 mod custody;
+mod desk;
 mod inspect;
 mod instruct;
 mod journal;
@@ -32,7 +33,7 @@ pub use connection::{BrokerConfig, ConnectError, NoObserver, Observer, Role, Url
 pub use consumer::{LaneSpec, Subscription};
 pub use custody::{Custody, CustodyError, Held, Moved, Parcel, Round};
 pub use inspect::{Inspector, QueueDepth, Scanned};
-pub use instruct::instruct;
+pub use instruct::{instruct, tell_result};
 pub use journal::{JOURNAL, Journal, JournalKeep, JournalReader, JournalScan};
 pub use lane::{Delivery, Inbox, Receipt};
 pub use leader::Leadership;

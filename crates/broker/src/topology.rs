@@ -57,6 +57,11 @@ impl Topology {
         format!("instructions.{scheme}")
     }
 
+    /// The queue in which a scheme's scheduler finds how the last comparison of both books ended.
+    pub fn reconcile_queue(scheme: &str) -> String {
+        format!("reconcile.{scheme}")
+    }
+
     /// The queue by which loaders of a sharded scheme count each other: each consumes it, and nothing is ever put into
     /// it. A queue's own count leaves out those that wait behind the active one of a single-active-consumer queue.
     pub fn roll_call_queue(scheme: &str) -> String {
@@ -68,6 +73,10 @@ impl Topology {
         let mut parts = shared();
         for scheme in &self.schemes {
             of_scheme(scheme, &mut parts);
+        }
+        // Last, because a user with the rights of an earlier release is refused here, and has declared all else by then.
+        for scheme in &self.schemes {
+            newest(&Topology::reconcile_queue(&scheme.scheme), &mut parts);
         }
         parts
     }
@@ -205,17 +214,21 @@ fn of_scheme(scheme: &SchemeQueues, parts: &mut Vec<Part>) {
         let name = Topology::roll_call_queue(&scheme.scheme);
         parts.push(Part::queue(&name, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
     }
-    let cursor = Topology::cursor_queue(&scheme.scheme);
+    newest(&Topology::cursor_queue(&scheme.scheme), parts);
+    let instructions = Topology::instructions_queue(&scheme.scheme);
+    parts.push(Part::queue(&instructions, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
+    parts.push(Part::binding(&instructions, WORK_EXCHANGE, &instructions));
+}
+
+/// A queue that holds the newest message and no other.
+fn newest(name: &str, parts: &mut Vec<Part>) {
     let arguments = [
         ("x-max-length", int(1)),
         ("x-overflow", text("drop-head")),
         ("x-delivery-limit", int(NO_DELIVERY_LIMIT)),
     ];
-    parts.push(Part::queue(&cursor, &arguments));
-    parts.push(Part::binding(&cursor, WORK_EXCHANGE, &cursor));
-    let instructions = Topology::instructions_queue(&scheme.scheme);
-    parts.push(Part::queue(&instructions, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
-    parts.push(Part::binding(&instructions, WORK_EXCHANGE, &instructions));
+    parts.push(Part::queue(name, &arguments));
+    parts.push(Part::binding(name, WORK_EXCHANGE, name));
 }
 
 pub(crate) fn int(n: i64) -> AMQPValue {
@@ -261,8 +274,16 @@ mod tests {
                 part => assert!(there.insert((part.what(), part.name())), "{} twice", part.name()),
             }
         }
-        for queue in ["load.a", "load.b.0", "load.b.2", "loaders.b", "cursor.a", "instructions.a", "wait.2h"]
-        {
+        for queue in [
+            "load.a",
+            "load.b.0",
+            "load.b.2",
+            "loaders.b",
+            "cursor.a",
+            "instructions.a",
+            "reconcile.b",
+            "wait.2h",
+        ] {
             assert!(there.contains(&("queue", queue.to_owned())), "{queue}");
         }
         assert!(!there.contains(&("queue", "loaders.a".to_owned())), "one queue has nothing to be balanced");

@@ -8,10 +8,10 @@ use std::{
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, source};
-use kingpost_model::{Route, Source, StageName};
+use kingpost_model::{Reconciled, Route, Source, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
-use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics};
+use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics, ReconciliationMetrics};
 use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal, now_ms};
 use tokio_util::sync::CancellationToken;
 
@@ -141,7 +141,10 @@ fn scheduler(scheme: &Scheme, ending: CancellationToken) -> Background {
     };
     Box::new(move |context: BackgroundContext| {
         Box::pin(async move {
-            let observer = Extraction(context.metrics.extraction(&schedule.scheme));
+            let observer = Schedules {
+                extraction: context.metrics.extraction(&schedule.scheme),
+                reconciliation: context.metrics.reconciliation(&schedule.scheme),
+            };
             // A stage isn't told that its worker stops, but what runs beside it is.
             let tell = async {
                 context.stop.cancelled().await;
@@ -194,12 +197,21 @@ impl WindowObserver for Extraction {
     }
 }
 
-impl CursorObserver for Extraction {
+struct Schedules {
+    extraction: ExtractionMetrics,
+    reconciliation: ReconciliationMetrics,
+}
+
+impl CursorObserver for Schedules {
     fn lag(&self, seconds: i64) {
-        self.0.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        self.extraction.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     }
 
     fn backlog(&self, windows: u64) {
-        self.0.backlog(windows);
+        self.extraction.backlog(windows);
+    }
+
+    fn reconciled(&self, last: Option<&Reconciled>) {
+        self.reconciliation.show(last);
     }
 }

@@ -9,6 +9,7 @@ mod json;
 mod reconcile;
 mod replay;
 mod schedule;
+mod sealed;
 mod session;
 mod terminal;
 mod watch;

@@ -15,6 +15,7 @@ pub mod names;
 mod openmetrics;
 mod publishing;
 mod push;
+mod reconciliation;
 mod server;
 
 pub use account::AccountMetrics;
@@ -27,4 +28,5 @@ pub use lane::LaneMetrics;
 pub use metrics::{Metrics, RenderError};
 pub use publishing::{PublisherMetrics, SessionMetrics};
 pub use push::PushMetrics;
+pub use reconciliation::ReconciliationMetrics;
 pub use server::{ServeError, bind_problem, serve};

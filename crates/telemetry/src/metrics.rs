@@ -17,7 +17,7 @@ use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
 use crate::{
     AccountMetrics, ChangeMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, PushMetrics,
-    SessionMetrics, logs, openmetrics,
+    ReconciliationMetrics, SessionMetrics, logs, openmetrics,
 };
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
@@ -76,6 +76,10 @@ pub(crate) struct Families {
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
     pub(crate) backlog_windows: GaugeVec,
+    pub(crate) reconcile_last: GaugeVec,
+    pub(crate) reconcile_period_end: GaugeVec,
+    pub(crate) reconcile_agrees: GaugeVec,
+    pub(crate) reconcile_documents: GaugeVec,
     pub(crate) push_requests: IntCounterVec,
     pub(crate) push_documents: IntCounterVec,
     pub(crate) push_seconds: HistogramVec,
@@ -175,6 +179,11 @@ impl Metrics {
     /// The handle of one scheme's extraction.
     pub fn extraction(&self, scheme: &str) -> ExtractionMetrics {
         ExtractionMetrics::new(self.clone(), scheme)
+    }
+
+    /// The handle of the last comparison of one scheme's books.
+    pub fn reconciliation(&self, scheme: &str) -> ReconciliationMetrics {
+        ReconciliationMetrics::new(self.clone(), scheme)
     }
 
     /// The handle of one account of an ERP.
@@ -282,6 +291,10 @@ impl Families {
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
             backlog_windows: gauge(r, &names::BACKLOG_WINDOWS),
+            reconcile_last: gauge(r, &names::RECONCILE_LAST),
+            reconcile_period_end: gauge(r, &names::RECONCILE_PERIOD_END),
+            reconcile_agrees: gauge(r, &names::RECONCILE_AGREES),
+            reconcile_documents: gauge(r, &names::RECONCILE_DOCUMENTS),
             push_requests: counter(r, &names::PUSH_REQUESTS),
             push_documents: counter(r, &names::PUSH_DOCUMENTS),
             push_seconds: histogram(r, &names::PUSH_SECONDS),

@@ -47,7 +47,7 @@ pub mod label {
     pub const KIND: &str = "kind";
     /// Whose fault a failure is.
     pub const FAULT: &str = "fault";
-    /// `done`, `retry` or `dead`.
+    /// `done`, `retry` or `dead`; of a comparison of both books, what was found under a number, such as `missing`.
     pub const VERDICT: &str = "verdict";
     /// How something ended, such as `ok`.
     pub const OUTCOME: &str = "outcome";
@@ -270,6 +270,14 @@ metrics! {
         "How far the confirmed cursor of a scheme is behind now.";
     BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
         "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
+    RECONCILE_LAST "kingpost_reconcile_last_timestamp_seconds" Gauge, [SCHEME], "seconds",
+        "Unix time at which the last comparison of both books ended; absent before the first, and where another extractor leads.";
+    RECONCILE_PERIOD_END "kingpost_reconcile_period_end_timestamp_seconds" Gauge, [SCHEME], "seconds",
+        "Unix time of the end of the period that was compared last.";
+    RECONCILE_AGREES "kingpost_reconcile_agrees" Gauge, [SCHEME], "flag",
+        "1 when both books agreed at the last comparison, 0 when they differed.";
+    RECONCILE_DOCUMENTS "kingpost_reconcile_documents" Gauge, [SCHEME, VERDICT], "documents",
+        "Numbers of the last comparison of both books by what was found: matched, missing, different and so on.";
     PUSH_REQUESTS "kingpost_push_requests_total" Counter, [OUTCOME], "requests",
         "Requests with pushed documents: accepted, refused (every document), unauthorized, invalid or unavailable.";
     PUSH_DOCUMENTS "kingpost_push_documents_total" Counter, [SCHEME, OUTCOME], "documents",

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
-use kingpost_model::{Failure, FailureKind, StageName, Verdict};
+use kingpost_model::{Failure, FailureKind, Reconciled, StageName, Verdict};
 use kingpost_settings::LogFormat;
 use kingpost_telemetry::names::{self, METRICS, MetricKind, PROCESS_METRICS, label};
 use kingpost_telemetry::{Health, Metrics, State, logs, serve};
@@ -69,6 +69,7 @@ fn touched() -> Metrics {
     extraction.window("split");
     extraction.cursor_lag(Duration::from_secs(300));
     extraction.backlog(12);
+    metrics.reconciliation("purchase-stockin").show(Some(&compared("matched", 40)));
     let push = metrics.push();
     push.request("accepted", Duration::from_millis(20));
     push.documents("purchase-stockin", "accepted", 3);
@@ -90,6 +91,18 @@ fn pem_and_der(unix_s: i64) -> (String, Vec<u8>) {
     params.not_after += Duration::from_secs(u64::try_from(unix_s).unwrap());
     let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
     (made.pem(), made.der().to_vec())
+}
+
+/// A comparison of both books in which a verdict was given that often.
+fn compared(verdict: &str, count: u64) -> Reconciled {
+    Reconciled {
+        scheme: "purchase-stockin".to_owned(),
+        from_s: 1_793_462_400,
+        to_s: 1_796_054_400,
+        finished_s: 1_796_100_000,
+        agrees: verdict == "matched",
+        documents: [(verdict.to_owned(), count)].into(),
+    }
 }
 
 /// The samples of a scrape as `(name, labels, value)`; every line that isn't a comment must be one.
@@ -270,6 +283,25 @@ fn the_numbers_of_a_lane_are_there_before_its_first_message() {
         let labels = format!(r#"kind="{kind}",scheme="purchase-stockin",stage="transform""#);
         assert_eq!(value(&text, "kingpost_dead_lettered_total", &labels), 0.0);
     }
+}
+
+#[test]
+fn a_comparison_takes_the_place_of_the_last_one_and_goes_with_the_lead() {
+    let metrics = Metrics::new();
+    let reconciliation = metrics.reconciliation("purchase-stockin");
+    let of = |verdict: &str| format!(r#"scheme="purchase-stockin",verdict="{verdict}""#);
+    assert!(!metrics.render().unwrap().contains("kingpost_reconcile"), "nothing before the first");
+    reconciliation.show(Some(&compared("matched", 40)));
+    reconciliation.show(Some(&compared("missing", 2)));
+    let text = metrics.render().unwrap();
+    assert_eq!(value(&text, "kingpost_reconcile_documents", &of("missing")), 2.0);
+    assert!(!text.contains("matched\""), "{text}");
+    let scheme = r#"scheme="purchase-stockin""#;
+    assert_eq!(value(&text, "kingpost_reconcile_agrees", scheme), 0.0);
+    assert_eq!(value(&text, "kingpost_reconcile_last_timestamp_seconds", scheme), 1_796_100_000.0);
+    assert_eq!(value(&text, "kingpost_reconcile_period_end_timestamp_seconds", scheme), 1_796_054_400.0);
+    reconciliation.show(None);
+    assert!(!metrics.render().unwrap().contains("kingpost_reconcile"), "another one leads");
 }
 
 #[test]

@@ -27,13 +27,6 @@ pub const RABBITMQ: &[(&str, &[&str])] = &[
 /// What the rules need of `/metrics/detailed`.
 pub const DETAILED: &str = "family=queue_coarse_metrics&family=queue_consumer_count";
 
-/// What `kingpost reconcile --metrics-file` writes.
-pub const RECONCILE: &[(&str, &[&str])] = &[
-    ("kingpost_reconcile_documents", &["scheme", "result"]),
-    ("kingpost_reconcile_agrees", &["scheme"]),
-    ("kingpost_reconcile_last_timestamp_seconds", &["scheme"]),
-];
-
 /// The labels that Prometheus itself puts on every sample.
 const TARGET: &[&str] = &["job", "instance"];
 
@@ -53,7 +46,7 @@ fn labels<'a>(metric: &str, rules: &'a RulesFile) -> Option<BTreeSet<&'a str>> {
     if metric == "up" || PROCESS_METRICS.contains(&metric) {
         return Some(with(&[]));
     }
-    if let Some((_, own)) = RABBITMQ.iter().chain(RECONCILE).find(|(name, _)| *name == metric) {
+    if let Some((_, own)) = RABBITMQ.iter().find(|(name, _)| *name == metric) {
         return Some(with(own));
     }
     if rules.rules().any(|rule| rule.record.as_deref() == Some(metric)) {
@@ -77,6 +70,6 @@ fn labels<'a>(metric: &str, rules: &'a RulesFile) -> Option<BTreeSet<&'a str>> {
 /// Every label that a result may be grouped or matched by.
 pub fn is_label(label: &str) -> bool {
     let ours = METRICS.iter().flat_map(|info| info.labels);
-    let theirs = RABBITMQ.iter().chain(RECONCILE).flat_map(|(_, labels)| *labels);
+    let theirs = RABBITMQ.iter().flat_map(|(_, labels)| *labels);
     TARGET.iter().chain(ours).chain(theirs).any(|own| *own == label) || label == "le"
 }

@@ -109,17 +109,6 @@ fn every_metric_of_a_rule_is_exported_with_its_labels() -> Result<()> {
 }
 
 #[test]
-fn every_metric_of_a_reconciliation_is_one_that_it_writes() -> Result<()> {
-    let writer = "crates/operator/src/commands/reconcile/textfile.rs";
-    let text = std::fs::read_to_string(repository().join(writer))?;
-    for (metric, labels) in known::RECONCILE {
-        let first = labels.first().context("a metric without a label")?;
-        ensure!(text.contains(&format!("{metric}{{{{{first}=")), "{writer} writes no {metric} with {first}");
-    }
-    Ok(())
-}
-
-#[test]
 fn an_alert_says_how_urgent_it_is_what_it_means_and_where_to_read_on() -> Result<()> {
     let rules = RulesFile::load()?;
     for (alert, rule) in rules.alerts() {
