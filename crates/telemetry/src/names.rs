@@ -223,7 +223,7 @@ metrics! {
     LAST_PROGRESS "kingpost_last_progress_timestamp_seconds" Gauge, [SCHEME, STAGE], "seconds",
         "Unix time at which a stage last settled a work; 0 before the first.";
     DOCUMENT_AGE "kingpost_document_age_seconds" Histogram(AGE_SECONDS), [SCHEME], "seconds",
-        "Time from a document's change in the source to its settlement in the target.";
+        "Time from a live document's change in the source to its settlement in the target; not of backfills, second looks and replays.";
     SCHEME_PAUSED "kingpost_scheme_paused" Gauge, [SCHEME, STAGE, REASON], "flag",
         "1 while a stage holds a scheme back, 0 after it has gone on.";
     SHARD_ACTIVE "kingpost_shard_active" Gauge, [SCHEME, SHARD], "flag",

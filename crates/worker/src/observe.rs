@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kingpost_broker::{Observer, Role};
-use kingpost_model::{Item, Route, StageName, Tier, Verdict};
+use kingpost_model::{Item, Origin, Route, StageName, Tier, Verdict};
 use kingpost_telemetry::{
     Health, InHand, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog,
 };
@@ -85,9 +85,11 @@ impl LaneTelemetry {
         self.metrics.taken(queued_ms)
     }
 
-    /// A document is in the target: how long after its change in the source?
+    /// A document is in the target: how long after its change in the source? Of live ones alone, since what is read again
+    /// or sent again is old by intention, and would count as late.
     fn age(&self, item: &Item) {
-        if let Some(age_ms) = item.work.modified_ms.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
+        let modified_ms = item.work.modified_ms.filter(|_| item.work.origin == Origin::Live);
+        if let Some(age_ms) = modified_ms.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
             self.metrics.document_age(Duration::from_millis(age_ms));
         }
     }
@@ -200,5 +202,32 @@ impl Observer for BrokerTelemetry {
 
     fn acks_lost(&self, messages: usize) {
         (0..messages).for_each(|_| self.publisher.ack_lost());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kingpost_model::{RecordKey, Work, WorkId};
+
+    use super::*;
+
+    #[test]
+    fn the_age_of_live_documents_counts_and_not_of_those_that_are_read_or_sent_again() {
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let lane = LaneTelemetry::new(&metrics, &health, "s", StageName::Load, "load.s");
+        for origin in [Origin::Live, Origin::Backfill, Origin::Remedy, Origin::Replay] {
+            let key = RecordKey::new("STK_InStock", "RK1");
+            let mut work = Work::new(WorkId::new("1"), StageName::Load, "s", key, "{}");
+            (work.origin, work.modified_ms) = (origin, Some(now_ms() - 1_000_000));
+            let items = [Item { work, redelivered: false }];
+            lane.begun(&items);
+            lane.ended(&items, &[Verdict::Done], Duration::ZERO, true);
+        }
+        let text = metrics.render().unwrap();
+        assert!(text.contains("kingpost_document_age_seconds_count{scheme=\"s\"} 1\n"), "{text}");
+        assert!(
+            text.contains("kingpost_verdicts_total{scheme=\"s\",stage=\"load\",verdict=\"done\"} 4\n"),
+            "{text}"
+        );
     }
 }

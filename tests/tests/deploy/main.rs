@@ -2,7 +2,9 @@
 //! checked by its own system's tools and held against the code.
 #![forbid(unsafe_code)]
 
+mod alertmanager;
 mod commands;
+mod dashboard;
 mod rules;
 
 use anyhow::Result;
