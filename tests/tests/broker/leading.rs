@@ -167,7 +167,7 @@ async fn the_newest_result_of_a_comparison_comes_again_until_it_is_noted() -> Re
 }
 
 #[tokio::test]
-async fn without_the_queue_of_results_leading_goes_on() -> Result<()> {
+async fn when_the_queue_of_results_is_gone_then_leading_goes_on() -> Result<()> {
     let url = shared_broker().await?.vhost("broker-no-results").await?;
     let broker = start(&url, Arc::new(NoObserver)).await?;
     let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;

@@ -28,7 +28,8 @@ async fn ready(pipeline: &Pipeline, queue: &str) -> Result<u32> {
 }
 
 #[tokio::test]
-async fn orders_of_a_dead_window_are_dead_with_its_reason_until_it_is_replayed() -> Result<()> {
+async fn when_a_window_is_a_dead_letter_then_its_orders_are_dead_with_its_reason_until_it_is_replayed()
+-> Result<()> {
     let (sandbox, pipeline) = prepared("rec-windows", 40, 0).await?;
     let folder = tempfile::tempdir()?;
     let of = (&sandbox, &pipeline);

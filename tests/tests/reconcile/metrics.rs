@@ -32,8 +32,8 @@ async fn end(worker: Worker) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_extractor_that_leads_shows_the_last_result_also_after_a_restart_and_no_other_does() -> Result<()>
-{
+async fn when_the_extractor_that_leads_is_stopped_then_the_next_one_shows_the_last_result_and_no_two_do()
+-> Result<()> {
     let (sandbox, pipeline) = moved("rec-gauges", 30, 0).await?;
     let folder = tempfile::tempdir()?;
     let of = (&sandbox, &pipeline);
@@ -70,7 +70,8 @@ async fn the_extractor_that_leads_shows_the_last_result_also_after_a_restart_and
 }
 
 #[tokio::test]
-async fn whoever_may_not_tell_the_result_is_warned_and_ends_by_it() -> Result<()> {
+async fn when_the_result_can_not_be_told_then_a_note_says_so_and_the_exit_code_is_that_of_the_books()
+-> Result<()> {
     let (sandbox, pipeline) = moved("rec-untold", 5, 0).await?;
     let folder = tempfile::tempdir()?;
     let node = shared_broker().await?;
