@@ -5,5 +5,6 @@ pub mod dashboard;
 pub mod expressions;
 pub mod known;
 pub mod pages;
+pub mod picture;
 pub mod rules;
 pub mod watch;

@@ -78,16 +78,34 @@ pub fn filled(expression: &str, rate: &str) -> String {
     ["$scheme", "$stage"].iter().fold(filled, |text, variable| text.replace(variable, ".*"))
 }
 
-/// The dashboard as Grafana reads it.
-pub fn json() -> Value {
-    let mut panels = Vec::new();
-    let (mut y, mut id) = (0, 0);
+/// Where something is in Grafana's grid of 24 columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The column it begins in.
+    pub x: u64,
+    /// The line it begins in.
+    pub y: u64,
+    /// Its width.
+    pub width: u64,
+    /// Its height.
+    pub height: u64,
+}
+
+/// A title of a row, or a panel.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// The title of a row.
+    Title(&'static str),
+    /// A panel.
+    Panel(&'static Panel),
+}
+
+/// Everything on the dashboard, with its place.
+pub fn layout() -> Vec<(Part, Place)> {
+    let mut parts = Vec::new();
+    let mut y = 0;
     for row in rows() {
-        id += 1;
-        panels.push(json!({
-            "id": id, "type": "row", "title": row.title, "collapsed": false, "panels": [],
-            "gridPos": { "x": 0, "y": y, "w": COLUMNS, "h": 1 },
-        }));
+        parts.push((Part::Title(row.title), Place { x: 0, y, width: COLUMNS, height: 1 }));
         y += 1;
         let (mut x, mut tallest) = (0, 0);
         for panel in row.panels {
@@ -95,13 +113,29 @@ pub fn json() -> Value {
             if x + width > COLUMNS {
                 (x, y, tallest) = (0, y + tallest, 0);
             }
-            id += 1;
-            let place = json!({ "x": x, "y": y, "w": width, "h": height });
-            panels.push(panel_json(panel, id, &place));
+            parts.push((Part::Panel(panel), Place { x, y, width, height }));
             (x, tallest) = (x + width, tallest.max(height));
         }
         y += tallest;
     }
+    parts
+}
+
+/// The dashboard as Grafana reads it.
+pub fn json() -> Value {
+    let panels: Vec<Value> = layout()
+        .iter()
+        .zip(1_u64..)
+        .map(|((part, place), id)| {
+            let place = json!({ "x": place.x, "y": place.y, "w": place.width, "h": place.height });
+            match part {
+                Part::Title(title) => json!({
+                    "id": id, "type": "row", "title": title, "collapsed": false, "panels": [], "gridPos": place,
+                }),
+                Part::Panel(panel) => panel_json(panel, id, &place),
+            }
+        })
+        .collect();
     json!({
         "uid": "kingpost",
         "title": "Kingpost",

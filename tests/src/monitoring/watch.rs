@@ -150,7 +150,8 @@ impl Watch {
     /// It doesn't answer.
     pub async fn alerts(&self) -> Result<Vec<Value>> {
         let url = format!("{}/api/v2/alerts?active=true", self.alertmanager_url);
-        Ok(self.http.get(url).send().await?.error_for_status()?.json().await?)
+        let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     async fn ask(&self, what: &str, form: &[(&str, &str)]) -> Result<Vec<Series>> {
@@ -159,7 +160,7 @@ impl Watch {
             form.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
         let kind = "application/x-www-form-urlencoded";
         let sent = self.http.post(url).header("content-type", kind).body(parts.join("&")).send().await?;
-        let answer: Value = sent.json().await?;
+        let answer: Value = serde_json::from_str(&sent.text().await?)?;
         ensure!(answer.get("status").is_some_and(|status| status == "success"), "{form:?}: {answer}");
         let rows = answer.pointer("/data/result").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(rows.iter().map(series).collect())
