@@ -237,6 +237,25 @@ pub(crate) fn delivery_count(properties: &BasicProperties) -> u64 {
     count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
 }
 
+/// When a message came into its queue, in milliseconds since the epoch: when it was published, or when the broker moved it
+/// there from a retry tier. Both are told in whole seconds, by the publisher's clock and the broker's. Nothing when somebody
+/// published it without a time.
+pub(crate) fn queued_ms(properties: &BasicProperties) -> Option<i64> {
+    let published = properties.timestamp().and_then(|at| i64::try_from(at).ok());
+    published.max(moved(properties)).filter(|at| *at > 0)?.checked_mul(1_000)
+}
+
+/// When the broker last moved a message to another queue. A copy that we publish carries nothing of earlier moves.
+fn moved(properties: &BasicProperties) -> Option<i64> {
+    let headers = properties.headers().as_ref()?.inner();
+    let AMQPValue::FieldArray(moves) = headers.get("x-death")? else { return None };
+    let times = moves.as_slice().iter().filter_map(|one| match one {
+        AMQPValue::FieldTable(one) => one.inner().get("time").and_then(as_int),
+        _ => None,
+    });
+    times.max()
+}
+
 /// Why the broker itself dead-lettered a message, if it did: `delivery_limit`, `rejected`, `expired` or `maxlen`.
 pub(crate) fn broker_reason(properties: &BasicProperties) -> Option<String> {
     let headers = properties.headers().as_ref()?.inner();
@@ -304,6 +323,24 @@ mod tests {
         let properties = BasicProperties::default().with_headers(table);
         work = super::work(&Route::new(StageName::Load, "s"), &properties, work.body, 9);
         assert_eq!(work.headers, [("ticket".to_owned(), "T-1".to_owned())]);
+    }
+
+    #[test]
+    fn a_message_came_into_its_queue_with_its_publish_or_its_return_from_a_tier() {
+        let published = BasicProperties::default().with_timestamp(1_700_000_000);
+        assert_eq!(queued_ms(&published), Some(1_700_000_000_000));
+        assert_eq!(queued_ms(&BasicProperties::default()), None);
+        assert_eq!(queued_ms(&BasicProperties::default().with_timestamp(u64::MAX)), None);
+        let death = |at: u64| {
+            let mut one = FieldTable::default();
+            insert_text(&mut one, "queue", "wait.30s");
+            insert(&mut one, "time", AMQPValue::Timestamp(at));
+            AMQPValue::FieldTable(one)
+        };
+        let deaths = vec![death(1_700_000_030), death(1_600_000_000)];
+        let mut table = FieldTable::default();
+        insert(&mut table, "x-death", AMQPValue::FieldArray(deaths.into()));
+        assert_eq!(queued_ms(&published.with_headers(table)), Some(1_700_000_030_000));
     }
 
     #[test]

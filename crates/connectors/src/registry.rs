@@ -35,6 +35,19 @@ const BEHIND_US: Duration = Duration::from_secs(60);
 pub trait Calls: Send + Sync + 'static {
     /// A call of an operation of a system ended; the outcome is one of few words.
     fn call(&self, system: &'static str, operation: &'static str, outcome: &'static str, took: Duration);
+
+    /// The server at an address showed this certificate (DER), which wasn't the last one.
+    fn peer_certificate(&self, _system: &'static str, _address: &str, _der: &[u8]) {}
+}
+
+/// Passes on the certificates of a server.
+fn certificates(
+    system: &'static str,
+    address: &str,
+    calls: &Arc<dyn Calls>,
+) -> impl Fn(&[u8]) + Send + Sync + 'static {
+    let (address, calls) = (address.to_owned(), Arc::clone(calls));
+    move |der| calls.peer_certificate(system, &address, der)
 }
 
 /// Counts nothing.
@@ -58,6 +71,7 @@ pub fn source(
         SourceSystem::Wdt => {
             let client =
                 Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
+            client.on_peer_certificate(certificates("wdt", &settings.url, &calls));
             let spec = &scheme.source;
             let source = WdtSpec {
                 method: spec.method.clone(),
@@ -84,6 +98,7 @@ pub fn target(
     match scheme.target.system {
         TargetSystem::Kingdee => {
             let Looker { client, form, finish, texts } = looker(scheme, settings)?;
+            client.on_peer_certificate(certificates("kingdee", &settings.url, &calls));
             let options = save_options(&scheme.target.options);
             let on_change = match scheme.target.on_change {
                 OnChange::Ignore => kingdee::OnChange::Ignore,

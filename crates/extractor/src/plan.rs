@@ -44,6 +44,7 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let mut intakes = Vec::new();
     for scheme in &schemes {
         let Some(account) = settings.wdt.get(&scheme.account) else { continue };
+        expiries(&context.metrics, scheme, account);
         let ending = CancellationToken::new();
         let shared = shared(scheme, account, &context.metrics);
         let shared = Arc::clone(limited.entry(shared.key()).or_insert(shared));
@@ -74,6 +75,17 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
         background,
         receptions,
     })
+}
+
+/// Tells when what an account is reached with expires.
+fn expiries(metrics: &Metrics, scheme: &Scheme, settings: &WdtSettings) {
+    let erp = metrics.erp("wdt");
+    if let Some(file) = &settings.ca_file {
+        erp.trusted_certificates(file);
+    }
+    if let Some(unix_s) = settings.app_secret_expires {
+        erp.secret_expires(scheme.account.as_deref().unwrap_or("default"), unix_s);
+    }
 }
 
 /// The account that a scheme's calls are counted by.
@@ -154,6 +166,10 @@ struct Erp(ErpMetrics);
 impl Calls for Erp {
     fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.request(operation, outcome, took);
+    }
+
+    fn peer_certificate(&self, _: &'static str, address: &str, der: &[u8]) {
+        self.0.peer_certificate(address, der);
     }
 }
 

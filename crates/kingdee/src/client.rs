@@ -149,6 +149,11 @@ impl KingdeeClient {
         Ok(Self(Arc::new(Inner { http, base, config, clock, shared: Shared::default(), secrets })))
     }
 
+    /// Has the server's own certificate (DER) told with its first answer, and whenever it is another one.
+    pub fn on_peer_certificate(&self, tell: impl Fn(&[u8]) + Send + Sync + 'static) {
+        self.0.http.on_peer_certificate(tell);
+    }
+
     /// Saves documents of one form. Not atomic: judge the answer with
     /// [`per_document`](crate::classify::per_document). Takes at most [`call_timeout`].
     ///

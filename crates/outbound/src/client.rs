@@ -1,10 +1,12 @@
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER, SET_COOKIE};
+use reqwest::tls::TlsInfo;
 use reqwest::{Certificate, RequestBuilder, redirect, retry};
 
 use crate::error::{Delivery, HttpSetupError, TransportError};
@@ -47,6 +49,29 @@ pub struct HttpClient {
     inner: reqwest::Client,
     total_timeout: Duration,
     max_body_bytes: usize,
+    peer: Arc<Peer>,
+}
+
+/// Who is told of the server's certificate.
+#[derive(Default)]
+struct Peer {
+    tell: OnceLock<Box<dyn Fn(&[u8]) + Send + Sync>>,
+    /// The one that was seen last (DER).
+    last: Mutex<Vec<u8>>,
+}
+
+impl Peer {
+    fn seen(&self, answer: &reqwest::Response) {
+        let Some(tell) = self.tell.get() else { return };
+        let Some(der) = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) else {
+            return;
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != der {
+            tell(der);
+            der.clone_into(&mut last);
+        }
+    }
 }
 
 impl HttpClient {
@@ -62,6 +87,7 @@ impl HttpClient {
             .no_proxy()
             .referer(false)
             .gzip(true)
+            .tls_info(true)
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_keepalive(Duration::from_secs(30))
@@ -72,7 +98,14 @@ impl HttpClient {
         let inner = builder
             .build()
             .map_err(|error| HttpSetupError::Refused { reason: causes(&error.without_url()) })?;
-        Ok(Self { inner, total_timeout: options.total_timeout, max_body_bytes: options.max_body_bytes })
+        let HttpOptions { total_timeout, max_body_bytes, .. } = *options;
+        Ok(Self { inner, total_timeout, max_body_bytes, peer: Arc::default() })
+    }
+
+    /// Has the server's own certificate (DER) told with its first answer, and whenever it is another one. Clones share who
+    /// is told; a second one isn't.
+    pub fn on_peer_certificate(&self, tell: impl Fn(&[u8]) + Send + Sync + 'static) {
+        let _ = self.peer.tell.set(Box::new(tell));
     }
 
     /// Sends one POST, once, and reads the whole answer. Any status is a [`Response`], a redirect too.
@@ -138,6 +171,7 @@ impl HttpClient {
             let unsent = error.is_builder() || error.is_connect();
             transport(if unsent { Delivery::NotSent } else { Delivery::Unknown }, error, place)
         })?;
+        self.peer.seen(&answer);
         let status = answer.status().as_u16();
         let date = text_of(answer.headers(), &DATE).next();
         let headers = kept(answer.headers());

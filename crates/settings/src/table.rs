@@ -286,6 +286,14 @@ pub const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "WDT_APP_SECRET_EXPIRES",
+        used_by: READING,
+        meaning: "when that secret expires, for an alert ([metrics](docs/metrics.md)): a day in Beijing, or an instant",
+        expected: "a date such as 2027-03-31, or an instant such as 2027-03-31T00:00:00+08:00",
+        example: "2027-03-31",
+        ..ROW
+    },
+    Setting {
         name: "WDT_CA_FILE",
         used_by: READING,
         meaning: "certificates (PEM) to trust for WDT besides those of the system",
@@ -374,6 +382,14 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "its secret",
         expected: "the app secret of the third-party login grant",
         example: "secret",
+        ..ROW
+    },
+    Setting {
+        name: "KINGDEE_APP_SECRET_EXPIRES",
+        used_by: POSTING,
+        meaning: "when that secret expires, for an alert ([metrics](docs/metrics.md)): a day in Beijing, or an instant",
+        expected: "a date such as 2027-03-31, or an instant such as 2027-03-31T00:00:00+08:00",
+        example: "2027-03-31",
         ..ROW
     },
     Setting {

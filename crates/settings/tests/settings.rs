@@ -379,6 +379,32 @@ fn certificates_are_checked_at_the_start_and_want_tls() {
 }
 
 #[test]
+fn the_end_of_a_secret_is_a_day_in_beijing_or_an_instant() {
+    let read = |text: &str| kingdee(&with(&KINGDEE, &[("KINGDEE_APP_SECRET_EXPIRES", text)]), None);
+    assert_eq!(read("").unwrap().app_secret_expires, None);
+    let midnight = 1_806_422_400;
+    for text in ["2027-03-31", "2027-03-31T00:00:00+08:00", "2027-03-30T16:00:00Z"] {
+        assert_eq!(read(text).unwrap().app_secret_expires, Some(midnight), "{text}");
+    }
+    for text in ["31.03.2027", "soon", "2027-02-30", "2027-03-31T00:00:00"] {
+        let problem = read(text).unwrap_err().to_string();
+        assert!(
+            problem.contains("KINGDEE_APP_SECRET_EXPIRES") && problem.contains("2027-03-31"),
+            "{problem}"
+        );
+    }
+    let north = [("WDT_NORTH_APP_SECRET_EXPIRES", "2027-03-31")];
+    let north: Vec<(String, &str)> = WDT
+        .iter()
+        .chain(&north)
+        .map(|(name, value)| (name.replace("WDT_", "WDT_NORTH_").replace("NORTH_NORTH", "NORTH"), *value))
+        .map(|(name, value)| (name.replace("QIMEN_", "QIMEN_NORTH_"), value))
+        .collect();
+    let environment: Environment = north.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(wdt(&environment, Some("north")).unwrap().app_secret_expires, Some(midnight));
+}
+
+#[test]
 fn bytes_that_are_no_text_are_a_problem_and_no_panic() {
     let bytes = OsString::from_vec(vec![0xff]);
     let environment: Environment =

@@ -1,5 +1,6 @@
 //! What is counted of calls to an ERP.
 
+use std::path::Path;
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -28,6 +29,21 @@ impl ErpMetrics {
     pub fn request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         let labels = [&self.system, operation, outcome];
         self.metrics.families().erp_request.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// The server at an address showed this certificate (DER); several accounts may have several addresses.
+    pub fn peer_certificate(&self, address: &str, der: &[u8]) {
+        self.metrics.peer_certificate(&self.system, address, der);
+    }
+
+    /// The certificates of this PEM file are trusted for the ERP.
+    pub fn trusted_certificates(&self, file: &Path) {
+        self.metrics.trusted_certificates(&self.system, file);
+    }
+
+    /// The application secret of an account expires then, in seconds since the epoch.
+    pub fn secret_expires(&self, account: &str, unix_s: i64) {
+        self.metrics.secret_expires(&self.system, account, unix_s);
     }
 
     /// A post of a document had an unknown outcome.

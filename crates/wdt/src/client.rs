@@ -51,6 +51,11 @@ impl Client {
         }
     }
 
+    /// Has the server's own certificate (DER) told with its first answer, and whenever it is another one.
+    pub fn on_peer_certificate(&self, tell: impl Fn(&[u8]) + Send + Sync + 'static) {
+        self.http.on_peer_certificate(tell);
+    }
+
     /// Takes the time of signatures from `clock` instead of the system's.
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 use crate::{
     clock::now_ms,
     doubt::{Doubt, Judged},
+    drive::Held,
     observe::LaneTelemetry,
     outbox::{BatchOutbox, Scribe},
     pace::{Permit, SchemePace},
@@ -139,12 +140,16 @@ impl Lane {
     }
 
     /// Processes one batch to the end and carries its verdicts out.
-    pub(crate) async fn process(self: Arc<Self>, deliveries: Vec<Delivery>, permit: Permit) {
-        let Some(lease) = deliveries.first().map(|d| d.receipt.lease()) else { return };
+    pub(crate) async fn process(self: Arc<Self>, batch: Vec<Held>, permit: Permit) {
+        let Some(lease) = batch.first().map(|held| held.delivery.receipt.lease()) else { return };
         let started = Instant::now();
-        let (mut items, mut receipts) =
-            (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
-        for delivery in deliveries {
+        let (mut items, mut receipts, mut in_hand) = (
+            Vec::with_capacity(batch.len()),
+            Vec::with_capacity(batch.len()),
+            Vec::with_capacity(batch.len()),
+        );
+        for Held { delivery, in_hand: kept, .. } in batch {
+            in_hand.push(kept);
             if delivery.unsettled >= UNSETTLED_MAX {
                 self.unsettled(delivery).await;
                 continue;
@@ -162,6 +167,7 @@ impl Lane {
         let lesson = permit.judge(self.index, &batch.items, &mut verdicts);
         let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
+        drop(in_hand);
         permit.end(&lesson);
     }
 
@@ -184,6 +190,7 @@ impl Lane {
         outbox.post(posting);
         if outbox.flush().await.is_ok() && !delivery.receipt.lease().is_lost() {
             self.acknowledge(std::iter::once((&item.work, false, delivery.receipt)));
+            self.telemetry.unsettled(&verdict);
         }
     }
 
@@ -297,11 +304,7 @@ impl Lane {
             next.unclear_since_ms = Some(now);
         }
         let destination = match verdict {
-            Verdict::Retry { after, .. } => {
-                let tier = Tier::at_least(*after);
-                self.telemetry.retried(tier.queue);
-                Destination::Wait(tier, self.route.clone())
-            }
+            Verdict::Retry { after, .. } => Destination::Wait(Tier::at_least(*after), self.route.clone()),
             _ => Destination::Dead(self.route.clone()),
         };
         let dead = matches!(destination, Destination::Dead(_));

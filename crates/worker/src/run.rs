@@ -91,7 +91,7 @@ async fn work(program: Program, mut plan: Plan, metrics: Metrics, mut signals: S
     metrics.build_info(version, option_env!("KINGPOST_REVISION").unwrap_or("unknown"));
     let health = Health::new();
     let served = CancellationToken::new();
-    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health));
+    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health, plan.common.amqp_ca_file.clone()));
     let address =
         match serve(plan.worker.http_addr, metrics.clone(), health.clone(), None, served.clone()).await {
             Ok((address, _)) => address,
