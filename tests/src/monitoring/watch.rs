@@ -129,23 +129,13 @@ impl Watch {
         format!("{}\n{}", self.prometheus.log_tail(), self.alertmanager.log_tail())
     }
 
-    /// The value of an expression now.
+    /// The values of an expression at each second between two Unix times.
     ///
     /// # Errors
     /// Prometheus refuses it.
-    pub async fn query(&self, expression: &str) -> Result<Vec<Series>> {
-        self.ask("query", &[("query", expression)]).await
-    }
-
-    /// The values of an expression over the last `back`, each `step`.
-    ///
-    /// # Errors
-    /// Prometheus refuses it.
-    pub async fn range(&self, expression: &str, back: Duration, step: Duration) -> Result<Vec<Series>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let (start, end) = ((now - back.as_secs_f64()).to_string(), now.to_string());
-        let step = step.as_secs_f64().to_string();
-        self.ask("query_range", &[("query", expression), ("start", &start), ("end", &end), ("step", &step)])
+    pub async fn range(&self, expression: &str, start_s: f64, end_s: f64) -> Result<Vec<Series>> {
+        let (start, end) = (start_s.to_string(), end_s.to_string());
+        self.ask("query_range", &[("query", expression), ("start", &start), ("end", &end), ("step", "1")])
             .await
     }
 
@@ -170,6 +160,14 @@ impl Watch {
         let rows = answer.pointer("/data/result").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(rows.iter().map(series).collect())
     }
+}
+
+/// Unix time in seconds.
+///
+/// # Errors
+/// The clock is before 1970.
+pub fn now_s() -> Result<f64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64())
 }
 
 fn start(dir: &Path, program: &Path, arguments: &[String]) -> Result<Process> {
