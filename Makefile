@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rabbitmq bench chaos soak seeded-bugs check
+.PHONY: help demo test test-rabbitmq bench chaos soak seeded-bugs check sbom
 
 CARGO ?= cargo
 # Where cargo puts its programs; `CARGO_TARGET_DIR` moves it.
@@ -70,3 +70,10 @@ seeded-bugs: ## tests the tests: deliberate bugs, one at a time, and the test th
 check: ## formatting and lints
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
+
+# Its version, so that the same list comes out.
+CYCLONEDX_VERSION := 0.5.9
+
+sbom: ## what each program is built of, as CycloneDX in target/sbom; by cargo-cyclonedx, which is installed if it is missing
+	@$(CARGO) cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-cyclonedx@$(CYCLONEDX_VERSION)
+	@scripts/sbom.sh

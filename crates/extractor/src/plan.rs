@@ -59,16 +59,22 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     }
     problems.or(())?;
     background.push(hearing(limited.into_values().collect()));
+    let mut receptions = Vec::new();
     if let Some(settings) = settings.push {
-        background.push(push::receiving(
-            push::listen(settings.addr).map_err(Problems::from)?,
-            settings,
-            intakes,
-        ));
+        let listener = push::listen(settings.addr).map_err(Problems::from)?;
+        receptions.push(push::receiving(listener, settings, intakes));
     }
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     let accounts = schemes.iter().map(|s| s.account.clone()).collect();
-    Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
+    Ok(Plan {
+        common: settings.common,
+        worker: settings.worker,
+        accounts,
+        topology,
+        lanes,
+        background,
+        receptions,
+    })
 }
 
 /// Tells when what an account is reached with expires.

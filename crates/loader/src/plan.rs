@@ -46,7 +46,15 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     let background = vec![say(schemes.iter().filter_map(hasty).collect())];
     let accounts = schemes.iter().map(|s| s.account.clone()).collect();
-    Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
+    Ok(Plan {
+        common: settings.common,
+        worker: settings.worker,
+        accounts,
+        topology,
+        lanes,
+        background,
+        receptions: Vec::new(),
+    })
 }
 
 /// Tells when what an account is reached with expires.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER, SET_COOKIE};
 use reqwest::tls::TlsInfo;
-use reqwest::{Certificate, redirect, retry};
+use reqwest::{Certificate, RequestBuilder, redirect, retry};
 
 use crate::error::{Delivery, HttpSetupError, TransportError};
 use crate::url::place;
@@ -116,9 +116,30 @@ impl HttpClient {
         let place = place(&request.url);
         let deadline = request.timeout.unwrap_or(self.total_timeout);
         tracing::trace!(?request, "http request");
+        let mut builder = self.inner.post(&request.url).header(CONTENT_TYPE, request.content_type);
+        for (name, value) in &request.headers {
+            builder = builder.header(name.as_str(), value.as_str());
+        }
+        self.bounded(builder.body(request.body), place, deadline).await
+    }
+
+    /// Sends one GET without headers of its own and reads the whole answer, as [`post`](Self::post) does.
+    ///
+    /// # Errors
+    /// [`TransportError`] when there is no whole answer.
+    pub async fn get(&self, url: &str) -> Result<Response, TransportError> {
+        self.bounded(self.inner.get(url), place(url), self.total_timeout).await
+    }
+
+    async fn bounded(
+        &self,
+        builder: RequestBuilder,
+        place: String,
+        deadline: Duration,
+    ) -> Result<Response, TransportError> {
         let started = Instant::now();
         // A deadline around the whole exchange also ends a body that drips for ever.
-        let result = tokio::time::timeout(deadline, Box::pin(self.exchange(request, &place)))
+        let result = tokio::time::timeout(deadline, Box::pin(self.exchange(builder, &place)))
             .await
             .unwrap_or_else(|_| {
                 Err(TransportError {
@@ -145,12 +166,8 @@ impl HttpClient {
         result
     }
 
-    async fn exchange(&self, request: Request, place: &str) -> Result<Response, TransportError> {
-        let mut builder = self.inner.post(&request.url).header(CONTENT_TYPE, request.content_type);
-        for (name, value) in &request.headers {
-            builder = builder.header(name.as_str(), value.as_str());
-        }
-        let mut answer = builder.body(request.body).send().await.map_err(|error| {
+    async fn exchange(&self, builder: RequestBuilder, place: &str) -> Result<Response, TransportError> {
+        let mut answer = builder.send().await.map_err(|error| {
             let unsent = error.is_builder() || error.is_connect();
             transport(if unsent { Delivery::NotSent } else { Delivery::Unknown }, error, place)
         })?;

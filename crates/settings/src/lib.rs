@@ -26,7 +26,7 @@ pub use kingdee::{KingdeeAuth, KingdeeSettings, kingdee};
 pub use problem::{Problem, Problems, both};
 pub use program::{
     CommonSettings, ExtractorSettings, JournalSettings, LoaderSettings, LogFormat, OperatorSettings,
-    TransformerSettings, WorkerSettings, extractor, loader, operator, schemes_dir, transformer,
+    TransformerSettings, WorkerSettings, extractor, http_addr, loader, operator, schemes_dir, transformer,
 };
 pub use push::{PushSettings, PushToken};
 pub use secrecy::{ExposeSecret, SecretString};

@@ -163,6 +163,17 @@ pub fn schemes_dir(environment: &Environment) -> Result<PathBuf, Problems> {
     }
 }
 
+/// `HTTP_ADDR` alone, for whoever asks the worker that reads it; nothing when it isn't set, as the defaults differ.
+///
+/// # Errors
+/// It is no address, `HTTP_ADDR_FILE` can't be read, or both are given.
+pub fn http_addr(environment: &Environment) -> Result<Option<SocketAddr>, Problems> {
+    let mut reader = Reader::new(environment, Program::Operator);
+    let found: WorkerVariables = reader.variables(&["HTTP"]);
+    let addr = reader.parsed("HTTP_ADDR", found.http_addr, |text| text.parse().map_err(|_| Wrong::SHAPE));
+    reader.problems.or(addr)
+}
+
 #[derive(Deserialize, Default)]
 struct CommonVariables {
     amqp_ca_file: Option<String>,

@@ -157,8 +157,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "HTTP_ADDR",
         default: SettingDefault::PerProgram(HTTP_ADDRS),
-        used_by: WORKERS,
-        meaning: "where `/metrics`, `/healthz` and `/readyz` are served",
+        meaning: "where `/metrics`, `/healthz` and `/readyz` are served; `kingpost health` asks there",
         expected: "an IP address and a port (0.0.0.0 for every IPv4 address of the machine)",
         example: "0.0.0.0:9101",
         ..ROW

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use kingpost_settings::{
     Environment, Exit, ExposeSecret, KingdeeAuth, LogFormat, Problem, Problems, Program, QimenSignMethod,
-    SETTINGS, SecretSource, SecretString, SettingDefault, WdtTransport, both, extractor, kingdee, loader,
-    markdown_table, operator, schemes_dir, setting, transformer, warnings, wdt,
+    SETTINGS, SecretSource, SecretString, SettingDefault, WdtTransport, both, extractor, http_addr, kingdee,
+    loader, markdown_table, operator, schemes_dir, setting, transformer, warnings, wdt,
 };
 
 /// Planted in every secret; must never be seen in a message.
@@ -591,4 +591,12 @@ fn a_push_token_in_a_file_is_read_again() {
     assert!(!token.current().unwrap_err().to_string().contains("short"));
     fs::remove_file(file.path()).unwrap();
     assert!(token.current().is_err());
+}
+
+#[test]
+fn the_address_of_a_worker_is_read_alone_and_has_no_default() {
+    let addr = |text: &str| http_addr(&Environment::from([("HTTP_ADDR", text), ("AMQP_URL", "wrong")]));
+    assert_eq!(addr("0.0.0.0:9103").unwrap(), Some(([0, 0, 0, 0], 9103).into()));
+    assert_eq!(addr("").unwrap(), None);
+    assert!(addr("localhost").unwrap_err().to_string().contains("HTTP_ADDR: holds \"localhost\""));
 }

@@ -144,6 +144,24 @@ impl Node {
         self.tool("rabbitmq-queues", args).await
     }
 
+    /// A shell script that is `rabbitmqctl` of this node, for programs that call it themselves.
+    pub fn ctl_script(&self) -> String {
+        let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
+        let mut script = String::from("#!/bin/sh\n");
+        for (name, value) in self.env() {
+            script.push_str(&format!("export {}={}\n", name.to_string_lossy(), quoted(&value)));
+        }
+        let program = self.installation.script("rabbitmqctl");
+        script.push_str(&format!(
+            "cd {} && exec /bin/sh {} {} -n {} \"$@\"\n",
+            quoted(self.dir.as_os_str()),
+            quoted(self.launcher().as_os_str()),
+            quoted(program.as_os_str()),
+            quoted(self.name.as_ref())
+        ));
+        script
+    }
+
     /// Has the node write the list of its quorum queues to disk.
     ///
     /// By itself it does so up to a second after a queue was declared; one that is killed sooner comes back with a queue

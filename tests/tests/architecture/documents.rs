@@ -12,6 +12,7 @@ pub(crate) const TABLES: &[Table] = &[
     ("settings", kingpost_settings::markdown_table),
     ("metrics", kingpost_telemetry::names::markdown_table),
     ("failures", kingpost_model::failure_table),
+    ("users", kingpost_broker::users_page),
     ("alerts", e2e::monitoring::pages::markdown_table),
 ];
 

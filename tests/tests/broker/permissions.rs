@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use e2e::lab::{Node, shared_broker};
 use kingpost_broker::{
     AuditEvent, AuditPhase, AuditTrail, Broker, ConnectError, Custody, Destination, JournalKeep,
-    JournalReader, NoObserver, Posting, Replies, Topology, tell_result,
+    JournalReader, NoObserver, Posting, Replies, Topology, UserRights, tell_result,
 };
 use kingpost_model::{JournalStep, JournalWriter, Reconciled, StageName, Tier};
 
@@ -19,6 +19,10 @@ fn documented(variable: &str) -> Result<&'static str> {
     let line = DOCUMENTATION.lines().find_map(|line| line.trim().strip_prefix(&format!("{variable}='")));
     line.and_then(|rest| rest.strip_suffix('\''))
         .with_context(|| format!("docs/rabbitmq.md names no {variable}"))
+}
+
+fn patterns(user: &UserRights) -> [&'static str; 3] {
+    [user.configure, user.write, user.read]
 }
 
 /// A user with these permissions in the vhost of a URL; returns the URL with which it connects.
@@ -113,17 +117,12 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
     let node = shared_broker().await?;
     let admin = node.vhost("broker-stages").await?;
     declare_all(&admin).await?;
-    let own = [documented("ACTS")?, documented("ANSWERS")?, documented("BROWSES")?];
+    let own = patterns(UserRights::named("kingpost-operator").context("no such user")?);
     let operator = config(&user(node, &admin, "reader", own).await?);
     let told = compared(SCHEME);
     assert!(tell_result(&operator, &told).await?);
-    let (nothing, sends) = ("^$", documented("SENDS")?);
-    for (stage, configure, sends, read) in [
-        (StageName::Extract, documented("LEADS")?, documented("TELLS")?, documented("EXTRACTS")?),
-        (StageName::Transform, nothing, sends, documented("TRANSFORMS")?),
-        (StageName::Load, nothing, sends, documented("LOADS")?),
-    ] {
-        let url = user(node, &admin, stage.as_str(), [configure, sends, read]).await?;
+    for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
+        let url = user(node, &admin, stage.as_str(), patterns(UserRights::of(stage))).await?;
         let broker = start(&url, Arc::new(NoObserver)).await.with_context(|| format!("{stage}"))?;
         if stage == StageName::Extract {
             lead_with(&broker, Some(&told)).await?;
@@ -154,7 +153,7 @@ async fn an_operator_can_act_on_dead_letters_with_the_documented_permissions() -
     let broker = start(&admin, Arc::new(NoObserver)).await?;
     send_everywhere(&broker, StageName::Load).await?;
     broker.close(SOON).await;
-    let own = [documented("ACTS")?, documented("ANSWERS")?, documented("BROWSES")?];
+    let own = patterns(UserRights::named("kingpost-operator").context("no such user")?);
     let theirs = config(&user(node, &admin, "operator", own).await?);
     assert_eq!(browse(&theirs, "load.orders.dead").await?.len(), 1);
     let replies = Replies::open(&theirs, "replay.test", Duration::from_secs(60)).await?;
@@ -183,7 +182,7 @@ async fn who_may_not_share_limits_is_refused_at_once() -> Result<()> {
     let admin = node.vhost("broker-deaf").await?;
     declare_all(&admin).await?;
     // What an extractor was given before there were notices.
-    let before = [r"^scheduler\..+$", documented("SENDS")?, r"^(extract|cursor)\..+$"];
+    let before = [r"^scheduler\..+$", UserRights::of(StageName::Load).write, r"^(extract|cursor)\..+$"];
     let broker = start(&user(node, &admin, "deaf", before).await?, Arc::new(NoObserver)).await?;
     assert!(matches!(broker.notices().await, Err(ConnectError::Refused(_))));
     assert!(matches!(broker.locks().take("prober.wdt.default.0").await, Err(ConnectError::Refused(_))));
@@ -213,8 +212,7 @@ async fn a_user_with_the_rights_of_before_declares_all_but_the_queue_of_results(
 async fn a_worker_that_may_not_declare_waits_for_what_is_missing() -> Result<()> {
     let node = shared_broker().await?;
     let admin = node.vhost("broker-powerless").await?;
-    let url =
-        user(node, &admin, "powerless", ["^$", documented("SENDS")?, documented("TRANSFORMS")?]).await?;
+    let url = user(node, &admin, "powerless", patterns(UserRights::of(StageName::Transform))).await?;
     let broker = start(&url, Arc::new(NoObserver)).await?;
     let (subscription, mut inboxes) = broker.subscribe(lane(StageName::Transform, 10));
     let outbound = broker.outbound();

@@ -4,7 +4,10 @@
 
 mod alertmanager;
 mod commands;
+mod compose;
 mod dashboard;
+mod image;
+mod kubernetes;
 mod rules;
 
 use anyhow::Result;

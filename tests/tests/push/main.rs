@@ -1,6 +1,7 @@
 //! Documents that a sender pushes to the extractor: what was accepted arrives, once, whatever ends meanwhile.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod endings;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -6,6 +6,7 @@ mod check;
 mod cursor;
 pub(crate) mod dead;
 mod failures;
+mod health;
 mod reconcile;
 mod settings;
 mod status;
@@ -43,6 +44,7 @@ enum Command {
     #[command(subcommand)]
     Dead(dead::Dead),
     Failures(failures::Failures),
+    Health(health::Health),
     Reconcile(Box<reconcile::Reconcile>),
     Settings(settings::Settings),
     Status(status::Status),
@@ -60,6 +62,7 @@ impl CommandLine {
             Command::Cursor(command) => Box::pin(command.run(session)).await,
             Command::Dead(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),
+            Command::Health(command) => Box::pin(command.run(session)).await,
             Command::Reconcile(command) => Box::pin(command.run(session)).await,
             Command::Settings(command) => Ok(command.run()),
             Command::Status(command) => Box::pin(command.run(session)).await,

@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 31] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -31,12 +31,14 @@ const COMMANDS: [&[&str]; 31] = [
     &["dead", "replay"],
     &["dead", "show"],
     &["failures"],
+    &["health"],
     &["reconcile"],
     &["settings"],
     &["status"],
     &["topology"],
     &["topology", "apply"],
     &["topology", "show"],
+    &["topology", "users"],
     &["trace"],
 ];
 

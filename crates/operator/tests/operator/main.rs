@@ -5,8 +5,10 @@
 
 mod case;
 mod check;
+mod health;
 mod help;
 mod reach;
+mod users;
 
 use std::{
     path::{Path, PathBuf},

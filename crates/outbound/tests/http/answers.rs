@@ -44,6 +44,29 @@ async fn a_request_goes_out_once_as_http_1_1_with_its_headers_and_bytes() {
 }
 
 #[tokio::test]
+async fn a_get_goes_out_once_without_a_body_and_keeps_the_limits() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let server = Server::start(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            sender.send(read_request(&mut stream).await).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 503 X\r\ncontent-length: 4\r\n\r\nbusy").await;
+        }
+    })
+    .await;
+    let answer = client(|_| {}).get(&server.url()).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_ref()), (503, b"busy".as_slice()));
+    let sent = seen.recv().await.unwrap();
+    assert!(
+        sent.starts_with("GET /service?sign=planted HTTP/1.1\r\n") && sent.ends_with("\r\n\r\n"),
+        "{sent}"
+    );
+    let error = client(|options| options.max_body_bytes = 3).get(&server.url()).await.unwrap_err();
+    assert!(error.text.contains("more than 3 bytes") && !error.text.contains("planted"), "{}", error.text);
+    assert_eq!(server.connections(), 2, "nothing is asked again");
+}
+
+#[tokio::test]
 async fn every_status_is_an_answer_with_its_date_cookies_and_body() {
     for status in [200, 206, 401, 403, 404, 500, 502, 503, 504] {
         let text = format!(

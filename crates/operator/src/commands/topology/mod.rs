@@ -1,5 +1,6 @@
 mod apply;
 mod show;
+mod users;
 
 use clap::Subcommand;
 
@@ -8,11 +9,12 @@ use crate::{
     session::Session,
 };
 
-/// Look at the queues and exchanges of the schemes, or declare them
+/// Look at the queues and exchanges of the schemes, declare them, or print the users they need
 #[derive(Debug, Subcommand)]
 pub(crate) enum Topology {
     Apply(apply::Apply),
     Show(show::Show),
+    Users(users::Users),
 }
 
 impl Topology {
@@ -20,6 +22,7 @@ impl Topology {
         match self {
             Topology::Apply(command) => command.run(session).await,
             Topology::Show(command) => command.run(session).await,
+            Topology::Users(command) => command.run(),
         }
     }
 }
