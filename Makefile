@@ -12,7 +12,7 @@ DEMO := kingpost-demo kingpost-sandbox kingpost-extractor kingpost-transformer k
 
 # The RabbitMQ beside the system's that `test-rabbitmq` uses, where scripts/rabbitmq.sh puts them, and what needs one.
 ROOT ?= $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kingpost/rabbitmq-*)
-BROKER_TESTS := broker lab dead dead_letters shards pipeline faults
+BROKER_TESTS := broker lab dead dead_letters shards pipeline faults alerts
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

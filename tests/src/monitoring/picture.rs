@@ -1,12 +1,13 @@
 //! The dashboard as a picture, drawn from what Prometheus answers to the queries of its panels.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::dashboard::{Look, Panel, Part, Place, filled, layout};
-use super::watch::{Series, Watch};
+use super::watch::{Series, Watch, now_s};
 
 /// Pixels of a column and of a line of Grafana's grid.
 const COLUMN: f64 = 60.0;
@@ -17,11 +18,19 @@ const COLOURS: [&str; 8] =
 /// A rate over fewer scrapes says nothing.
 const RATE: &str = "10s";
 
+/// The time that is drawn, in seconds.
+#[derive(Clone, Copy)]
+struct Span {
+    end: f64,
+    length: f64,
+}
+
 /// Asks for every panel over the last `back`, and draws them all.
 ///
 /// # Errors
 /// Prometheus refuses a query.
 pub async fn draw(watch: &Watch, back: Duration) -> Result<String> {
+    let span = Span { end: now_s()?, length: back.as_secs_f64().max(1.0) };
     let parts = layout();
     let lines = parts.iter().map(|(_, place)| place.y + place.height).max().unwrap_or(0);
     let (width, height) = (24.0 * COLUMN, lines as f64 * LINE);
@@ -35,10 +44,10 @@ pub async fn draw(watch: &Watch, back: Duration) -> Result<String> {
             Part::Panel(panel) => {
                 let mut series = Vec::new();
                 for (query, legend) in panel.queries {
-                    let answers = watch.range(&filled(query, RATE), back, Duration::from_secs(1)).await?;
+                    let answers = watch.range(&filled(query, RATE), span.end - span.length, span.end).await?;
                     series.extend(answers.into_iter().map(|answer| (named(legend, &answer), answer)));
                 }
-                frame(&mut svg, panel, place, &series, back);
+                frame(&mut svg, panel, place, &series, span);
             }
         }
     }
@@ -50,7 +59,7 @@ pub async fn draw(watch: &Watch, back: Duration) -> Result<String> {
 fn named(legend: &str, series: &Series) -> String {
     let filled = series.labels.iter().fold(legend.to_owned(), |text, (label, value)| {
         // Ports differ from run to run.
-        let value = if label == "instance" { "" } else { value };
+        let value = if label == "instance" { value.split(':').next().unwrap_or_default() } else { value };
         text.replace(&format!("{{{{{label}}}}}"), value)
     });
     filled.trim().to_owned()
@@ -65,7 +74,7 @@ fn text(svg: &mut String, (x, y): (f64, f64), size: u32, colour: &str, words: &s
     );
 }
 
-fn frame(svg: &mut String, panel: &Panel, place: &Place, series: &[(String, Series)], back: Duration) {
+fn frame(svg: &mut String, panel: &Panel, place: &Place, series: &[(String, Series)], span: Span) {
     let (x, y) = (place.x as f64 * COLUMN + GAP / 2.0, place.y as f64 * LINE + GAP / 2.0);
     let (width, height) = (place.width as f64 * COLUMN - GAP, place.height as f64 * LINE - GAP);
     let _ = writeln!(
@@ -76,7 +85,7 @@ fn frame(svg: &mut String, panel: &Panel, place: &Place, series: &[(String, Seri
     if matches!(panel.look, Look::Number(_) | Look::Flag) {
         number(svg, panel, (x + 10.0, y + 78.0), series);
     } else {
-        lines(svg, panel, (x, y, width, height), series, back);
+        lines(svg, panel, (x, y, width, height), series, span);
     }
 }
 
@@ -104,7 +113,7 @@ fn lines(
     panel: &Panel,
     (x, y, width, height): (f64, f64, f64, f64),
     series: &[(String, Series)],
-    back: Duration,
+    span: Span,
 ) {
     let (left, right, top, bottom) = (x + 52.0, x + width - 10.0, y + 34.0, y + height - 40.0);
     let stacked = panel.look == Look::Stack;
@@ -122,11 +131,12 @@ fn lines(
         text(svg, (x + 8.0, line + 4.0), 10, "#9fa7b3", &said(most * share, panel.unit));
     }
     let place = |at: f64, value: f64| {
-        let across = 1.0 - (end - at) / back.as_secs_f64().max(1.0);
+        let across = 1.0 - (span.end - at) / span.length;
         (left + (right - left) * across, bottom - (bottom - top) * (value / most).clamp(0.0, 1.0))
     };
-    let mut below: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
-    for ((_, series), colour) in series.iter().zip(COLOURS.iter().cycle()) {
+    let mut below: BTreeMap<i64, f64> = BTreeMap::new();
+    let mut paths = Vec::new();
+    for (_, series) in series {
         let (mut path, mut last) = (String::new(), None);
         for (at, value) in series.points.iter().filter(|(_, value)| value.is_finite()) {
             let base = below.entry(at.round() as i64).or_default();
@@ -140,6 +150,11 @@ fn lines(
             let _ = write!(path, "{step}{px:.1} {py:.1}");
             last = Some(*at);
         }
+        paths.push(path);
+    }
+    // The first on top: what lies on it in a stack adds nothing there.
+    let coloured: Vec<_> = paths.iter().zip(COLOURS.iter().cycle()).collect();
+    for (path, colour) in coloured.into_iter().rev() {
         let _ = writeln!(svg, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>");
     }
     legend(svg, (x + 10.0, y + height - 22.0, right), series);
@@ -147,7 +162,7 @@ fn lines(
 
 /// The highest point, of one line or of all on top of each other.
 fn highest(series: &[(String, Series)], stacked: bool) -> f64 {
-    let mut sums: std::collections::BTreeMap<i64, f64> = std::collections::BTreeMap::new();
+    let mut sums: BTreeMap<i64, f64> = BTreeMap::new();
     for (at, value) in
         series.iter().flat_map(|(_, series)| &series.points).filter(|(_, value)| value.is_finite())
     {

@@ -1,7 +1,10 @@
 //! A Prometheus and an Alertmanager of our own, on free ports of the loopback interface.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +15,8 @@ use super::rules::RulesFile;
 use crate::lab::{Process, free_port, wait_until};
 use crate::tools::tool;
 
+/// Where Debian's Alertmanager has its templates.
+const TEMPLATES: &str = "/usr/share/prometheus/alertmanager";
 const START: Duration = Duration::from_secs(30);
 
 /// One thing to scrape.
@@ -76,7 +81,7 @@ impl Watch {
         std::fs::write(dir.path().join("alertmanager.yml"), route.to_string())?;
         let alertmanager = start(
             dir.path(),
-            "alertmanager",
+            &relocated(dir.path())?,
             &[
                 "--config.file=alertmanager.yml".to_owned(),
                 "--storage.path=alerts".to_owned(),
@@ -86,7 +91,7 @@ impl Watch {
         )?;
         let prometheus = start(
             dir.path(),
-            "prometheus",
+            &tool("prometheus")?,
             &[
                 "--config.file=prometheus.yml".to_owned(),
                 "--storage.tsdb.path=data".to_owned(),
@@ -124,23 +129,13 @@ impl Watch {
         format!("{}\n{}", self.prometheus.log_tail(), self.alertmanager.log_tail())
     }
 
-    /// The value of an expression now.
+    /// The values of an expression at each second between two Unix times.
     ///
     /// # Errors
     /// Prometheus refuses it.
-    pub async fn query(&self, expression: &str) -> Result<Vec<Series>> {
-        self.ask("query", &[("query", expression)]).await
-    }
-
-    /// The values of an expression over the last `back`, each `step`.
-    ///
-    /// # Errors
-    /// Prometheus refuses it.
-    pub async fn range(&self, expression: &str, back: Duration, step: Duration) -> Result<Vec<Series>> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let (start, end) = ((now - back.as_secs_f64()).to_string(), now.to_string());
-        let step = step.as_secs_f64().to_string();
-        self.ask("query_range", &[("query", expression), ("start", &start), ("end", &end), ("step", &step)])
+    pub async fn range(&self, expression: &str, start_s: f64, end_s: f64) -> Result<Vec<Series>> {
+        let (start, end) = (start_s.to_string(), end_s.to_string());
+        self.ask("query_range", &[("query", expression), ("start", &start), ("end", &end), ("step", "1")])
             .await
     }
 
@@ -167,8 +162,41 @@ impl Watch {
     }
 }
 
-fn start(dir: &Path, name: &str, arguments: &[String]) -> Result<Process> {
-    Process::program(&tool(name)?).args(arguments.iter().cloned()).dir(dir).start()
+/// Unix time in seconds.
+///
+/// # Errors
+/// The clock is before 1970.
+pub fn now_s() -> Result<f64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64())
+}
+
+fn start(dir: &Path, program: &Path, arguments: &[String]) -> Result<Process> {
+    Process::program(program).args(arguments.iter().cloned()).dir(dir).start()
+}
+
+/// Alertmanager as it runs anywhere. Debian's reads its templates from a directory of the system and doesn't start without
+/// them, but its package isn't installed; so it gets a copy that reads them from the directory it is started in.
+fn relocated(dir: &Path) -> Result<PathBuf> {
+    let program = tool("alertmanager")?;
+    if Path::new(TEMPLATES).exists() {
+        return Ok(program);
+    }
+    let here = format!("/proc/self/cwd{}", "/.".repeat(10));
+    ensure!(here.len() == TEMPLATES.len(), "a name in a program can't become longer or shorter");
+    let copied = Command::new("sed")
+        .arg(format!("s#{TEMPLATES}#{here}#g"))
+        .arg(program)
+        .env("LC_ALL", "C")
+        .output()
+        .context("sed could not start")?;
+    ensure!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    let copy = dir.join("alertmanager");
+    std::fs::write(&copy, copied.stdout)?;
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
+    for template in ["default.tmpl", "email.tmpl"] {
+        std::fs::write(dir.join(template), "")?;
+    }
+    Ok(copy)
 }
 
 fn configuration(targets: &[Target], alert_port: u16) -> Value {

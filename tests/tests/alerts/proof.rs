@@ -154,26 +154,31 @@ impl Scene {
         let new = |kind: &str, number: &str| json!({ "kind": kind, "number": number, "name": number });
         let items = json!([new("supplier", "GYS-NEW"), new("material", "SP-NEW")]);
         self.sandbox.post("kingdee/base", &items).await?;
+        let why = "base data created";
+        self.kingpost(&["dead", "replay", "--kind", "base-data", "--reason", why, "--yes", "--steps", "100"])
+            .await
+    }
+
+    /// Compares both books from yesterday to tomorrow.
+    async fn reconcile(&self) -> Result<()> {
+        let today = jiff::Timestamp::now().in_tz("Asia/Shanghai")?.date();
+        let (from, to) = (today.yesterday()?.to_string(), today.tomorrow()?.tomorrow()?.to_string());
+        let words = ["reconcile", "--scheme", SCHEME, "--from", &from, "--to", &to, "--rate", "0"];
+        self.kingpost(&words).await
+    }
+
+    /// Runs the operator's command, which has to end well.
+    async fn kingpost(&self, words: &[&str]) -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let words = [
-            "dead",
-            "replay",
-            "--kind",
-            "base-data",
-            "--reason",
-            "base data created",
-            "--yes",
-            "--steps",
-            "100",
-        ];
-        let replay = Process::of("kingpost")?
-            .args(words)
+        let process = Process::of("kingpost")?
+            .args(words.iter().copied())
             .dir(folder.path())
+            .envs(self.sandbox.settings().iter().cloned())
             .env("AMQP_URL", self.pipeline.amqp_url.as_str())
             .env("SCHEMES_DIR", self.pipeline.schemes.path())
             .start()?;
-        let status = replay.wait(SOON).await?;
-        ensure!(status.success(), "{}", replay.output());
+        let status = process.wait(SOON).await?;
+        ensure!(status.success(), "{words:?}: {}", process.output());
         Ok(())
     }
 }
@@ -205,6 +210,7 @@ async fn when_kingdee_fails_documents_are_poisoned_and_a_worker_freezes_then_jus
     scene.mend().await?;
     scene.until_audited(10 + POISONED as u64).await?;
     log.until_resolved(&watch, &["KingpostDeadLetters"], SLACK).await?;
+    scene.reconcile().await?;
 
     println!("--- Kingdee is down");
     let down = json!({ "system": "kingdee", "count": null, "action": { "kind": "status", "code": 503, "when": "before" } });

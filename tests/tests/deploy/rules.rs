@@ -148,7 +148,7 @@ fn every_alert_has_its_page_and_every_page_its_alert() -> Result<()> {
         ensure!(page.starts_with(&format!("# {alert}\n")), "{FOLDER}/{alert}.md begins with another title");
         let mut rest = page.as_str();
         for part in PARTS {
-            let Some((_, after)) = rest.split_once(&format!("- **{part}.** ")) else {
+            let Some((_, after)) = rest.split_once(&format!("\n- **{part}.**")) else {
                 anyhow::bail!(
                     "{FOLDER}/{alert}.md has no part `- **{part}.**`, or not in the order {PARTS:?}"
                 );

@@ -30,7 +30,7 @@ const GLANCE: &[Panel] = &[
         unit: "short",
         about: "Documents that the loaders have settled within the last hour.",
         queries: &[(
-            "sum(increase(kingpost_verdicts_total{scheme=~\"$scheme\", stage=\"load\", verdict=\"done\"}[1h]))",
+            "round(sum(increase(kingpost_verdicts_total{scheme=~\"$scheme\", stage=\"load\", verdict=\"done\"}[1h])))",
             "",
         )],
         alerts: &["KingpostWorkerSilent"],
