@@ -52,6 +52,9 @@ async fn virtual_environment() -> Result<PathBuf> {
     let target = programs.parent().and_then(Path::parent).context("no target directory")?;
     let (dir, note) = (target.join("python-sdk"), target.join("python-sdk/installed.txt"));
     let python = dir.join("bin/python");
+    // Each test is a process of its own; the second one waits for what the first one makes.
+    let lock = std::fs::File::create(target.join("python-sdk.lock"))?;
+    lock.lock()?;
     if std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
