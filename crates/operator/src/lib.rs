@@ -6,6 +6,7 @@ mod clock;
 mod commands;
 mod ending;
 mod json;
+mod management;
 mod reconcile;
 mod replay;
 mod schedule;
