@@ -4,6 +4,7 @@
 mod act;
 mod clock;
 mod commands;
+mod doctor;
 mod ending;
 mod json;
 mod management;

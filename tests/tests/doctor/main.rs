@@ -2,6 +2,7 @@
 //! flight, and `kingpost doctor`.
 #![forbid(unsafe_code)]
 
+mod examined;
 mod status;
 mod users;
 

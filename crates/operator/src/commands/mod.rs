@@ -5,6 +5,7 @@ mod backfill;
 mod check;
 mod cursor;
 pub(crate) mod dead;
+mod doctor;
 mod failures;
 mod reconcile;
 mod settings;
@@ -42,6 +43,7 @@ enum Command {
     Cursor(cursor::Cursor),
     #[command(subcommand)]
     Dead(dead::Dead),
+    Doctor(doctor::Doctor),
     Failures(failures::Failures),
     Reconcile(Box<reconcile::Reconcile>),
     Settings(settings::Settings),
@@ -59,6 +61,7 @@ impl CommandLine {
             Command::Check(command) => command.run(session),
             Command::Cursor(command) => Box::pin(command.run(session)).await,
             Command::Dead(command) => Box::pin(command.run(session)).await,
+            Command::Doctor(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),
             Command::Reconcile(command) => Box::pin(command.run(session)).await,
             Command::Settings(command) => Ok(command.run()),

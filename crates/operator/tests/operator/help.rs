@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 33] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -30,6 +30,7 @@ const COMMANDS: [&[&str]; 32] = [
     &["dead", "plan"],
     &["dead", "replay"],
     &["dead", "show"],
+    &["doctor"],
     &["failures"],
     &["reconcile"],
     &["settings"],
