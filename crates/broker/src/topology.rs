@@ -1,5 +1,7 @@
 //! The queues and exchanges, as arguments that every release from 3.10 on understands.
 
+use std::collections::BTreeMap;
+
 use kingpost_model::{DEAD_EXCHANGE, REPLY_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
 use lapin::{
     Channel, ExchangeKind,
@@ -66,6 +68,15 @@ impl Topology {
     /// it. A queue's own count leaves out those that wait behind the active one of a single-active-consumer queue.
     pub fn roll_call_queue(scheme: &str) -> String {
         format!("loaders.{scheme}")
+    }
+
+    /// Every queue with the arguments that this release declares, as RabbitMQ's management API writes them.
+    pub fn queues(&self) -> Vec<(String, BTreeMap<String, serde_json::Value>)> {
+        let queue = |part| match part {
+            Part::Queue { name, arguments } => Some((name, plain(&arguments))),
+            Part::Exchange { .. } | Part::Binding { .. } => None,
+        };
+        self.parts().into_iter().filter_map(queue).collect()
     }
 
     /// Everything that has to be there, in the order in which it can be declared.
@@ -231,6 +242,17 @@ fn newest(name: &str, parts: &mut Vec<Part>) {
     parts.push(Part::binding(name, WORK_EXCHANGE, name));
 }
 
+/// Arguments as JSON; only these three kinds are ever declared.
+fn plain(arguments: &FieldTable) -> BTreeMap<String, serde_json::Value> {
+    let value = |value: &AMQPValue| match value {
+        AMQPValue::LongLongInt(number) => (*number).into(),
+        AMQPValue::Boolean(flag) => (*flag).into(),
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned().into(),
+        _ => serde_json::Value::Null,
+    };
+    arguments.inner().iter().map(|(name, found)| (name.to_string(), value(found))).collect()
+}
+
 pub(crate) fn int(n: i64) -> AMQPValue {
     AMQPValue::LongLongInt(n)
 }
@@ -260,6 +282,15 @@ pub(crate) fn short(name: &str) -> Result<ShortString, ConnectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_are_told_as_the_management_api_writes_them() {
+        let queues = Topology::new([("a", 1)]).queues();
+        let (_, load) = queues.iter().find(|(name, _)| name == "load.a").unwrap();
+        assert_eq!(load["x-single-active-consumer"], true);
+        assert_eq!((&load["x-delivery-limit"], &load["x-queue-type"]), (&1_000.into(), &"quorum".into()));
+        assert!(queues.iter().flat_map(|(_, arguments)| arguments.values()).all(|value| !value.is_null()));
+    }
 
     #[test]
     fn a_binding_comes_after_what_it_binds_and_a_name_once() {

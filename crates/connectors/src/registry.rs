@@ -12,6 +12,7 @@ use kingpost_wdt::{Client, Method, QimenConfig, SignMethod, Transport, WdtConfig
 
 use crate::{
     kingdee::{self, Form, KingdeeBooks, KingdeeTarget, Looker, TargetSpec},
+    probe::{SourceProbe, TargetProbe},
     wdt::{WdtSource, WdtSpec},
 };
 
@@ -84,6 +85,31 @@ pub fn source(
             Ok(Arc::new(WdtSource::new(client, source, calls).with_margin(spec.window.lag / 2)))
         }
     }
+}
+
+/// What asks a scheme's source whether it would answer, for a person.
+///
+/// # Errors
+/// Settings that are each right but don't go together.
+pub fn source_probe(scheme: &Scheme, settings: &WdtSettings) -> Result<SourceProbe, Problems> {
+    match scheme.source.system {
+        SourceSystem::Wdt => {
+            let client =
+                Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
+            let spec = &scheme.source;
+            let params = with_cancelled(&spec.params, &spec.cancelled);
+            Ok(SourceProbe { client, method: spec.method.clone(), params })
+        }
+    }
+}
+
+/// What asks a scheme's target whether it would take its documents, for a person; it writes nothing.
+///
+/// # Errors
+/// Settings that are each right but don't go together.
+pub fn target_probe(scheme: &Scheme, settings: &KingdeeSettings) -> Result<TargetProbe, Problems> {
+    let Looker { client, form, texts, .. } = looker(scheme, settings)?;
+    Ok(TargetProbe { client, form, texts })
 }
 
 /// The target that a scheme writes to.

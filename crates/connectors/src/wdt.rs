@@ -273,7 +273,7 @@ fn outcome(class: Class) -> &'static str {
 }
 
 /// What a failed call means for the window.
-fn failure(error: &WdtError) -> Failure {
+pub(crate) fn failure(error: &WdtError) -> Failure {
     let kind = match error.class {
         Class::Transport => FailureKind::Unavailable,
         Class::Throttled { .. } => FailureKind::Throttled,

@@ -4,8 +4,10 @@
 mod act;
 mod clock;
 mod commands;
+mod doctor;
 mod ending;
 mod json;
+mod management;
 mod reconcile;
 mod replay;
 mod schedule;

@@ -8,6 +8,7 @@ mod bug;
 mod environment;
 mod exit;
 mod kingdee;
+mod management;
 mod problem;
 mod program;
 mod push;
@@ -23,6 +24,7 @@ pub use bug::{BUGS, bug};
 pub use environment::Environment;
 pub use exit::Exit;
 pub use kingdee::{KingdeeAuth, KingdeeSettings, kingdee};
+pub use management::ManagementSettings;
 pub use problem::{Problem, Problems, both};
 pub use program::{
     CommonSettings, ExtractorSettings, JournalSettings, LoaderSettings, LogFormat, OperatorSettings,

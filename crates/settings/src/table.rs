@@ -110,6 +110,8 @@ const EXTRACTING: &[Program] = &[Program::Extractor];
 const READING: &[Program] = &[Program::Extractor, Program::Operator];
 const POSTING: &[Program] = &[Program::Loader, Program::Operator];
 
+const OPERATING: &[Program] = &[Program::Operator];
+
 const HTTP_ADDRS: &[(Program, &str)] = &[
     (Program::Extractor, "127.0.0.1:9101"),
     (Program::Transformer, "127.0.0.1:9102"),
@@ -236,6 +238,23 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "the largest body of a pushed request, in bytes",
         expected: "whole bytes from 1024 to 15728640",
         example: "8388608",
+        ..ROW
+    },
+    Setting {
+        name: "MANAGEMENT_URL",
+        used_by: OPERATING,
+        secret: true,
+        meaning: "RabbitMQ's management API, for what AMQP doesn't tell: what is in flight, policies; without `user:password@` those of `AMQP_URL` are used",
+        expected: "http[s]://[user:password@]host:port, without query or fragment",
+        example: "https://kingpost-monitor:password@rabbitmq.example:15671",
+        ..ROW
+    },
+    Setting {
+        name: "MANAGEMENT_CA_FILE",
+        used_by: OPERATING,
+        meaning: "certificates (PEM) to trust for the management API besides those of the system",
+        expected: "the path of a readable PEM file with at least one certificate",
+        example: "/etc/kingpost/rabbitmq-ca.pem",
         ..ROW
     },
     Setting {
