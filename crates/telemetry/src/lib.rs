@@ -13,6 +13,7 @@ pub mod names;
 mod publishing;
 mod push;
 mod server;
+pub mod traces;
 
 pub use account::AccountMetrics;
 pub use changes::ChangeMetrics;

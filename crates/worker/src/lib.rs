@@ -12,6 +12,7 @@ mod pace;
 mod pause;
 mod plan;
 mod run;
+mod traces;
 
 pub use clock::now_ms;
 pub use plan::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal};
