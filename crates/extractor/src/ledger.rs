@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kingpost_model::{
-    Document, Failure, FailureKind, FieldProblem, Origin, RecordKey, Route, StageName, TraceContext,
-    Window, Work, WorkId,
+    Document, Failure, FailureKind, FieldProblem, Origin, RecordKey, Route, StageName, TraceContext, Window,
+    Work, WorkId,
 };
 use sha2::{Digest as _, Sha256};
 

@@ -156,7 +156,10 @@ impl LoadStage {
             self.observer.duplicated();
             let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
             let (trace_id, span_id) = work.trace_ids();
-            error!(record.key = key, scheme, trace_id, span_id, "the target has a document twice, its key is stopped: {text}");
+            error!(
+                record.key = key,
+                scheme, trace_id, span_id, "the target has a document twice, its key is stopped: {text}"
+            );
         }
         if [CHANGED, CANCELLED].iter().any(|code| failure.code.as_deref() == Some(code)) {
             self.observer.reported();

@@ -133,9 +133,8 @@ fn key_of(member: &str) -> Option<&str> {
     let sign = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'*' | b'/');
     let part = |text: &str, longest: usize, digit_first: bool| {
         let first = text.bytes().next();
-        let begins = first.is_some_and(|byte| {
-            byte.is_ascii_lowercase() || (digit_first && byte.is_ascii_digit())
-        });
+        let begins =
+            first.is_some_and(|byte| byte.is_ascii_lowercase() || (digit_first && byte.is_ascii_digit()));
         begins && text.len() <= longest && text.as_bytes().iter().all(sign)
     };
     let named = match key.split_once('@') {
@@ -208,7 +207,21 @@ mod tests {
     fn a_malformed_state_is_left_out_and_the_parent_kept() {
         let long = format!("a={}", "x".repeat(600));
         let many: Vec<String> = (0..33).map(|n| format!("k{n}=v")).collect();
-        for bad in ["", ",", "a", "=v", "a=", "A=v", "a=v,a=w", "1a=v", "a@1=v", "a=b=c", "a=\u{1}", &long, &many.join(",")] {
+        for bad in [
+            "",
+            ",",
+            "a",
+            "=v",
+            "a=",
+            "A=v",
+            "a=v,a=w",
+            "1a=v",
+            "a@1=v",
+            "a=b=c",
+            "a=\u{1}",
+            &long,
+            &many.join(","),
+        ] {
             let read = TraceContext::parse(GOOD, Some(bad)).unwrap();
             assert_eq!((read.traceparent().as_str(), read.state()), (GOOD, None), "{bad}");
         }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::reader::{Reader, Wrong, one_of};
 use crate::{
-    AmqpUrl, Environment, KingdeeSettings, Problem, Problems, Program, PushSettings, TraceSettings, WdtSettings,
-    both, kingdee, push, traces, wdt,
+    AmqpUrl, Environment, KingdeeSettings, Problem, Problems, Program, PushSettings, TraceSettings,
+    WdtSettings, both, kingdee, push, traces, wdt,
 };
 
 /// What every program reads.

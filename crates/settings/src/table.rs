@@ -248,7 +248,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "OTEL_EXPORTER_OTLP_ENDPOINT",
         used_by: WORKERS,
-        meaning: "the OpenTelemetry collector that [spans](docs/tracing.md) are sent to, by OTLP over HTTP; without it none are; only in builds with the feature `otlp`",
+        meaning: "the OpenTelemetry collector that spans are sent to, by OTLP over HTTP; without it none are; only in builds with the feature `otlp`",
         expected: "an http or https URL without user, query or fragment; /v1/traces is added",
         example: "http://collector.example:4318",
         ..ROW

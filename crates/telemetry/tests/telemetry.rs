@@ -360,11 +360,15 @@ fn a_line_that_cannot_be_written_is_counted_and_stops_nothing() {
 #[test]
 fn a_filter_that_would_silence_everything_is_a_problem_of_rust_log() {
     for filter in ["infoo", "info,verbose", "kingpost_loader=loud", "warning"] {
-        let problem = logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).unwrap_err();
+        let problem =
+            logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).unwrap_err();
         assert_eq!(problem.variable, "RUST_LOG", "{filter}");
         assert!(problem.to_string().contains("RUST_LOG=info,kingpost_loader=debug"), "{problem}");
     }
     for filter in ["info", "WARN,lapin=error", "kingpost_loader", "off", "info,kingpost_worker[work]=trace"] {
-        assert!(logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).is_ok(), "{filter}");
+        assert!(
+            logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).is_ok(),
+            "{filter}"
+        );
     }
 }

@@ -73,9 +73,9 @@ fn refuse(program: Program, refusal: &Refusal) -> Exit {
 
 fn start(program: Program, plan: Plan, context: &Context, runtime: Runtime, signals: Signals) -> Exit {
     let settings = plan.worker.traces.as_ref();
-    let traces = match Traces::start(settings, &context.metrics)
-        .and_then(|traces| logs::init(plan.common.log_format, &plan.common.rust_log, &traces).map(|()| traces))
-    {
+    let traces = match Traces::start(settings, &context.metrics).and_then(|traces| {
+        logs::init(plan.common.log_format, &plan.common.rust_log, &traces).map(|()| traces)
+    }) {
         Ok(traces) => traces,
         Err(problem) => return refuse(program, &Refusal::Settings(Problems::from(problem))),
     };

@@ -90,7 +90,10 @@ mod tests {
         assert!(own.is_sampled(), "what the one before has decided is passed on");
         let mut copy = items[0].work.clone();
         trace.restore(0, &mut copy);
-        assert_eq!((copy.traceparent.as_deref(), copy.tracestate.as_deref()), (Some(PARENT), Some("vendor=1")));
+        assert_eq!(
+            (copy.traceparent.as_deref(), copy.tracestate.as_deref()),
+            (Some(PARENT), Some("vendor=1"))
+        );
     }
 
     #[test]

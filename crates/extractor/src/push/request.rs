@@ -127,6 +127,7 @@ impl<'de> Deserialize<'de> for Elements<'de> {
 pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parents = headers.get_all("traceparent").iter();
     let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
-    let states: Option<Vec<&str>> = headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    let states: Option<Vec<&str>> =
+        headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
     TraceContext::parse(parent.to_str().ok()?, states.map(|states| states.join(",")).as_deref())
 }

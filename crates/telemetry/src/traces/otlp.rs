@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 use kingpost_model::{Failure, TraceContext, Verdict, Work};
 use kingpost_settings::{Problem, TraceSampler, TraceSettings};
 use opentelemetry::trace::{
-    Link, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt as _,
-    TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider as _,
+    Link, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    Tracer as _, TracerProvider as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{Protocol, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider, ShouldSample, SpanData,
-    SpanExporter, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SamplingDecision, SamplingResult, SdkTracer,
+    SdkTracerProvider, ShouldSample, SpanData, SpanExporter, SpanProcessor,
 };
 use tracing::field::Empty;
 use tracing::{Dispatch, Span, info, info_span, warn};
@@ -75,7 +75,11 @@ impl Exporter {
                     "for example OTEL_EXPORTER_OTLP_ENDPOINT=http://collector.example:4318",
                 )
             })?;
-        let tally = Arc::new(Tally { waiting: AtomicUsize::new(0), failing: AtomicBool::new(false), metrics: metrics.clone() });
+        let tally = Arc::new(Tally {
+            waiting: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
+            metrics: metrics.clone(),
+        });
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(WAITING_MAX)
             .with_max_export_batch_size(REQUEST_MAX)
@@ -324,8 +328,7 @@ fn place_of(span: &Span) -> Option<SpanContext> {
 fn remote(parent: &TraceContext) -> SpanContext {
     let flags = if parent.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::default() };
     let state = parent.state().and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();
-    let (trace_id, span_id) =
-        (TraceId::from(parent.trace_id()), SpanId::from(parent.span_id()));
+    let (trace_id, span_id) = (TraceId::from(parent.trace_id()), SpanId::from(parent.span_id()));
     SpanContext::new(trace_id, span_id, flags, true, state)
 }
 

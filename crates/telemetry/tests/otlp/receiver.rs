@@ -1,5 +1,7 @@
 //! A collector of OpenTelemetry as far as a test needs one: takes OTLP over HTTP and reads the protobuf messages by itself.
 
+#![expect(clippy::unwrap_used, reason = "a collector of a test may fail its test")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,29 +9,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A span as it arrived; ids as hexadecimal digits, attributes as text.
 #[derive(Clone, Debug, Default)]
-pub struct Span {
+pub(crate) struct Span {
     /// The attributes of its resource and its own.
-    pub attributes: BTreeMap<String, String>,
-    pub trace_id: String,
-    pub span_id: String,
-    pub parent_id: String,
-    pub state: String,
-    pub name: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
+    pub(crate) parent_id: String,
+    pub(crate) state: String,
+    pub(crate) name: String,
     /// The span ids it is linked with.
-    pub links: Vec<String>,
+    pub(crate) links: Vec<String>,
     /// 2 is an error.
-    pub status: u64,
+    pub(crate) status: u64,
 }
 
 /// Listens until the test ends.
-pub struct Receiver {
-    pub address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     spans: Arc<Mutex<Vec<Span>>>,
 }
 
 impl Receiver {
     /// Answers every request, or none of them.
-    pub fn start(answers: bool) -> Self {
+    pub(crate) fn start(answers: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, spans) = (listener.local_addr().unwrap(), Arc::default());
         let all = Arc::clone(&spans);
@@ -48,12 +50,12 @@ impl Receiver {
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` has to say.
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Everything that has arrived.
-    pub fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -75,7 +77,11 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Span>>) {
         reader.read_exact(&mut body).unwrap();
         all.lock().unwrap_or_else(PoisonError::into_inner).extend(spans(&body));
         let mut writer = &stream;
-        writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n").unwrap();
+        writer
+            .write_all(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n",
+            )
+            .unwrap();
     }
 }
 
@@ -110,12 +116,13 @@ fn attributes(message: &[u8], field: u64) -> Vec<(String, String)> {
     pairs
         .map(|pair| {
             let value = first(pair, 2);
-            let text = match (messages(value, 1).first(), numbers(value, 2).first(), numbers(value, 3).first()) {
-                (Some(text), _, _) => String::from_utf8(text.to_vec()).unwrap(),
-                (_, Some(truth), _) => (*truth == 1).to_string(),
-                (_, _, Some(number)) => number.to_string(),
-                _ => String::new(),
-            };
+            let text =
+                match (messages(value, 1).first(), numbers(value, 2).first(), numbers(value, 3).first()) {
+                    (Some(text), _, _) => String::from_utf8(text.to_vec()).unwrap(),
+                    (_, Some(truth), _) => (*truth == 1).to_string(),
+                    (_, _, Some(number)) => number.to_string(),
+                    _ => String::new(),
+                };
             (String::from_utf8(first(pair, 1).to_vec()).unwrap(), text)
         })
         .collect()
@@ -169,7 +176,9 @@ fn messages(message: &[u8], field: u64) -> Vec<&[u8]> {
 
 fn numbers(message: &[u8], field: u64) -> Vec<u64> {
     let of_it = fields(message).into_iter().filter(|(number, _)| *number == field);
-    of_it.filter_map(|(_, value)| if let Value::Number(number) = value { Some(number) } else { None }).collect()
+    of_it
+        .filter_map(|(_, value)| if let Value::Number(number) = value { Some(number) } else { None })
+        .collect()
 }
 
 fn first(message: &[u8], field: u64) -> &[u8] {
