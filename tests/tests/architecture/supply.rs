@@ -59,8 +59,14 @@ pub(crate) fn rules(file: &Text) -> Rules {
 
 /// Every package that is linked, or that builds or tests what is.
 pub(crate) fn parts(metadata: &Metadata) -> Vec<Part> {
-    let used: BTreeSet<_> =
-        metadata.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| &node.id).collect();
+    // The list also has what only other platforms need.
+    let nodes: BTreeMap<_, _> =
+        metadata.resolve.iter().flat_map(|resolve| &resolve.nodes).map(|node| (&node.id, node)).collect();
+    let mut waiting: Vec<_> = metadata.workspace_members.iter().collect();
+    let mut used: BTreeSet<_> = waiting.iter().copied().collect();
+    while let Some(node) = waiting.pop().and_then(|id| nodes.get(id)) {
+        waiting.extend(node.deps.iter().map(|dependency| &dependency.pkg).filter(|id| used.insert(*id)));
+    }
     let packages = metadata.packages.iter().filter(|package| used.contains(&package.id));
     packages
         .map(|package| {

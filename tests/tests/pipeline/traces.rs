@@ -138,6 +138,14 @@ async fn spans_of_all_stages_reach_a_collector() -> Result<()> {
     for load in &loads {
         assert!(orders.iter().any(|order| order.span_id == load.parent_id), "{load:?}");
     }
+    assert!(window.state.is_empty(), "nobody has given a state: {window:?}");
+    for load in loads.iter().filter(|load| load.attributes.get("verdict").is_some_and(|word| word == "dead"))
+    {
+        assert_eq!(load.status, 2, "{load:?}");
+    }
+    for linked in all.iter().flat_map(|span| &span.links) {
+        assert!(all.iter().any(|span| span.span_id == *linked), "{linked} in {all:#?}");
+    }
     // The letter's header names the span that the collector has.
     let span_id = format!("{:016x}", trace.span_id());
     assert!(spans.iter().any(|span| span.span_id == span_id), "{span_id} of {letter} in {spans:#?}");
