@@ -372,3 +372,19 @@ fn a_filter_that_would_silence_everything_is_a_problem_of_rust_log() {
         );
     }
 }
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_that_sends_no_spans_says_so_to_whoever_wants_them() {
+    use kingpost_settings::{TraceSampler, TraceSettings};
+    let settings = TraceSettings {
+        endpoint: "http://collector.example:4318".into(),
+        service_name: "kingpost-test".into(),
+        sampler: TraceSampler::AlwaysOn,
+    };
+    assert!(Traces::warning(Some(&settings)).is_some_and(|text| text.contains("--features otlp")));
+    assert_eq!(Traces::warning(None), None);
+    let metrics = Metrics::new();
+    assert!(Traces::start(Some(&settings), &metrics).is_ok(), "it is a warning and no error");
+    assert!(metrics.render().is_ok_and(|text| text.contains("kingpost_spans_dropped_total 0")));
+}
