@@ -144,7 +144,7 @@ fn what_the_one_before_has_decided_holds_and_its_state_goes_on() {
 }
 
 #[test]
-fn a_collector_that_is_silent_or_away_holds_nothing_up_and_what_is_lost_is_counted() {
+fn when_a_collector_is_silent_or_away_then_nothing_waits_and_what_is_lost_is_counted() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let silent = Receiver::start(false);
     let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
