@@ -1,7 +1,9 @@
 //! Work as an AMQP message: the body is the document, everything about it is in properties and headers.
 
 use bytes::Bytes;
-use kingpost_model::{FailureRecord, Origin, RecordKey, Route, StageName, Work, WorkId};
+use kingpost_model::{
+    FailureRecord, Origin, RecordKey, Route, StageName, TRACESTATE_BYTES_MAX, Work, WorkId,
+};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, LongString, ShortString},
@@ -28,6 +30,7 @@ const MODIFIED: &str = "kingpost-modified-ms";
 const EXTRACTED: &str = "kingpost-extracted-ms";
 const UNCLEAR_SINCE: &str = "kingpost-unclear-since-ms";
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 const FIRST_FAILURE: &str = "kingpost-first-failure";
 const LAST_FAILURE: &str = "kingpost-last-failure";
 /// The work queue that a waiting or dead message belongs to, which is its routing key back.
@@ -35,7 +38,7 @@ const QUEUE: &str = "kingpost-queue";
 /// The last failure's kind by itself, so that a broker's own tools can show it.
 const FAILURE_KIND: &str = "kingpost-failure-kind";
 /// What this release reads itself; everything else is carried along unread, a newer release's headers as well.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     DOCUMENT,
     KEY,
     SCHEME,
@@ -50,6 +53,7 @@ const KNOWN: [&str; 19] = [
     EXTRACTED,
     UNCLEAR_SINCE,
     TRACEPARENT,
+    TRACESTATE,
     FIRST_FAILURE,
     LAST_FAILURE,
     FAILURE_KIND,
@@ -121,6 +125,7 @@ pub(crate) fn properties(work: &Work, queue: &str, app: &ShortString, now_s: u64
         (SOURCE_NUMBER, work.source_number.as_deref()),
         (WRITE_KEY, work.write_key.as_deref()),
         (TRACEPARENT, work.traceparent.as_deref()),
+        (TRACESTATE, work.tracestate.as_deref().filter(|state| state.len() <= TRACESTATE_BYTES_MAX)),
         (FAILURE_KIND, work.last_failure.as_ref().map(|f| f.kind.as_str())),
     ] {
         if let Some(value) = value {
@@ -224,6 +229,7 @@ pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes, now
     work.unclear_since_ms = get(UNCLEAR_SINCE).map(|value| as_int(value).unwrap_or(now_ms));
     work.reply_to = properties.reply_to().as_ref().map(|queue| queue.as_str().to_owned());
     work.traceparent = text(TRACEPARENT);
+    work.tracestate = text(TRACESTATE);
     work.first_failure = first_failure;
     work.last_failure = last_failure;
     work.headers = foreign;
@@ -297,6 +303,7 @@ mod tests {
         work.modified_ms = Some(1_700_000_000_000);
         work.unclear_since_ms = Some(1_700_000_000_001);
         work.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+        work.tracestate = Some("vendor=1".into());
         work.reply_to = Some("replay.1".into());
         work.headers = vec![("ticket".into(), "T-1".into())];
         let record = FailureRecord::of(&Failure::new(FailureKind::Transient, "冲突"), &work, 5, "w/1");

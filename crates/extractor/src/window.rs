@@ -118,6 +118,9 @@ impl Reading<'_> {
             let mut work =
                 window_work(self.sender.scheme, half, self.sender.origin).map_err(Stopped::Failed)?;
             // What the whole has published comes again in its halves.
+            if let Some(trace) = self.sender.trace {
+                work.set_trace(trace);
+            }
             work.verify = self.sender.verify || ledger.is_begun();
             self.outbox.put(Route::new(StageName::Extract, self.sender.scheme), work);
         }

@@ -11,6 +11,7 @@ mod report;
 mod route;
 mod stage;
 mod system;
+mod trace;
 mod window;
 mod work;
 
@@ -24,5 +25,6 @@ pub use report::{Outcome, REPLY_EXCHANGE, Report};
 pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
 pub use stage::{Abandoned, Batch, BoxFuture, Item, Lease, Outbox, Pulse, Stage};
 pub use system::{Document, Fetched, Load, Loaded, LoadedHow, Page, Source, Standing, Target};
+pub use trace::{TRACESTATE_BYTES_MAX, TraceContext};
 pub use window::Window;
 pub use work::{Origin, RecordKey, Work, WorkId};

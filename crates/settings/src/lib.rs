@@ -15,6 +15,7 @@ mod push;
 mod reader;
 mod secret;
 mod table;
+mod traces;
 mod warning;
 mod wdt;
 
@@ -34,5 +35,6 @@ pub use push::{PushSettings, PushToken};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use secret::SecretSource;
 pub use table::{Program, SETTINGS, Setting, SettingDefault, markdown_table, setting};
+pub use traces::{TraceSampler, TraceSettings};
 pub use warning::{Warning, warnings};
 pub use wdt::{QimenSettings, QimenSignMethod, WdtSettings, WdtTransport, wdt};

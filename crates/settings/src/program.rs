@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::reader::{Reader, Wrong, one_of};
 use crate::{
     AmqpUrl, Environment, KingdeeSettings, ManagementSettings, Problem, Problems, Program, PushSettings,
-    WdtSettings, both, kingdee, management::management, push, wdt,
+    TraceSettings, WdtSettings, both, kingdee, management::management, push, traces, wdt,
 };
 
 /// What every program reads.
@@ -58,6 +58,8 @@ pub struct WorkerSettings {
     pub http_addr: SocketAddr,
     /// `DRAIN_SECONDS`: how long work in hand may take to finish after a stop signal.
     pub drain: Duration,
+    /// Where spans are sent; nothing while they are not.
+    pub traces: Option<TraceSettings>,
 }
 
 /// What `kingpost-extractor` reads.
@@ -259,10 +261,12 @@ fn worker(environment: &Environment, program: Program) -> Result<WorkerSettings,
         Ok(seconds) if (1..=3600).contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => Err(Wrong::SHAPE),
     });
-    match (http_addr, drain) {
-        (Some(http_addr), Some(drain)) => reader.problems.or(WorkerSettings { http_addr, drain }),
+    let read = match (http_addr, drain) {
+        (Some(http_addr), Some(drain)) => reader.problems.or((http_addr, drain)),
         _ => Err(reader.problems),
-    }
+    };
+    let ((http_addr, drain), traces) = both(read, traces::traces(environment, program))?;
+    Ok(WorkerSettings { http_addr, drain, traces })
 }
 
 fn per_account<T>(

@@ -118,6 +118,12 @@ const HTTP_ADDRS: &[(Program, &str)] = &[
     (Program::Loader, "127.0.0.1:9103"),
 ];
 
+const SERVICES: &[(Program, &str)] = &[
+    (Program::Extractor, "kingpost-extractor"),
+    (Program::Transformer, "kingpost-transformer"),
+    (Program::Loader, "kingpost-loader"),
+];
+
 /// A row that is neither secret nor required; the rows below say what differs.
 const ROW: Setting = Setting {
     name: "",
@@ -255,6 +261,42 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "certificates (PEM) to trust for the management API besides those of the system",
         expected: "the path of a readable PEM file with at least one certificate",
         example: "/etc/kingpost/rabbitmq-ca.pem",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        used_by: WORKERS,
+        meaning: "the OpenTelemetry collector that spans are sent to, by OTLP over HTTP; without it none are; only in builds with the feature `otlp`",
+        expected: "an http or https URL without user, query or fragment; /v1/traces is added",
+        example: "http://collector.example:4318",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_SERVICE_NAME",
+        default: SettingDefault::PerProgram(SERVICES),
+        used_by: WORKERS,
+        meaning: "the name that spans carry; read with `OTEL_EXPORTER_OTLP_ENDPOINT` alone, as the next two are",
+        expected: "a name",
+        example: "kingpost-loader-north",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_TRACES_SAMPLER",
+        default: SettingDefault::Same("parentbased_always_on"),
+        used_by: WORKERS,
+        meaning: "which spans are recorded; with `parentbased_` as the worker before, or the sender of a push, has decided",
+        expected: "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or \
+                   parentbased_traceidratio",
+        example: "parentbased_traceidratio",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_TRACES_SAMPLER_ARG",
+        default: SettingDefault::Same("1"),
+        used_by: WORKERS,
+        meaning: "the share of traces that a sampler with `traceidratio` records",
+        expected: "a number from 0 to 1",
+        example: "0.1",
         ..ROW
     },
     Setting {

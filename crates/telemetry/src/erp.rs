@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use crate::Metrics;
+use crate::{Metrics, traces};
 
 /// One ERP. A request takes so much longer than finding its child that children aren't kept per operation.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ impl ErpMetrics {
     pub fn request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         let labels = [&self.system, operation, outcome];
         self.metrics.families().erp_request.with_label_values(&labels).observe(took.as_secs_f64());
+        traces::call(&self.system, operation, outcome, took);
     }
 
     /// The server at an address showed this certificate (DER); several accounts may have several addresses.

@@ -17,6 +17,7 @@ mod publishing;
 mod push;
 mod reconciliation;
 mod server;
+pub mod traces;
 
 pub use account::AccountMetrics;
 pub use changes::ChangeMetrics;

@@ -87,6 +87,7 @@ pub(crate) struct Families {
     pub(crate) account_calls_per_minute: GaugeVec,
     pub(crate) account_closed_until: GaugeVec,
     journal_dropped: IntCounterVec,
+    spans_dropped: IntCounterVec,
     build_info: GaugeVec,
 }
 
@@ -152,6 +153,12 @@ impl Metrics {
     pub fn journal_dropped(&self, events: usize) {
         let none: &[&str] = &[];
         self.families().journal_dropped.with_label_values(none).inc_by(events as u64);
+    }
+
+    /// Spans were given up; with 0 the number is there from the first scrape on.
+    pub fn spans_dropped(&self, spans: usize) {
+        let none: &[&str] = &[];
+        self.families().spans_dropped.with_label_values(none).inc_by(spans as u64);
     }
 
     /// The handle of the publisher.
@@ -302,6 +309,7 @@ impl Families {
             account_calls_per_minute: gauge(r, &names::ACCOUNT_CALLS_PER_MINUTE),
             account_closed_until: gauge(r, &names::ACCOUNT_CLOSED_UNTIL),
             journal_dropped: counter(r, &names::JOURNAL_DROPPED),
+            spans_dropped: counter(r, &names::SPANS_DROPPED),
             build_info: gauge(r, &names::BUILD_INFO),
         }
     }

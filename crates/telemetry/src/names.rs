@@ -141,11 +141,15 @@ pub mod field {
     pub const VERSION: &str = "version";
     /// Source revision of the program.
     pub const REVISION: &str = "revision";
+    /// The trace that a document belongs to: 32 hexadecimal digits.
+    pub const TRACE_ID: &str = "trace_id";
+    /// The span of the stage's try: 16 hexadecimal digits.
+    pub const SPAN_ID: &str = "span_id";
 
     /// All of them.
     pub const ALL: &[&str] = &[
         MESSAGE_ID, SCHEME, STAGE, RECORD_KEY, ATTEMPT, ORIGIN, KIND, FAULT, VERDICT, QUEUE, TIER, REASON,
-        ERROR, CODE, OPERATION, COUNT, SECONDS, ADDRESS, VERSION, REVISION,
+        ERROR, CODE, OPERATION, COUNT, SECONDS, ADDRESS, VERSION, REVISION, TRACE_ID, SPAN_ID,
     ];
 }
 
@@ -294,6 +298,8 @@ metrics! {
         "Log lines lost because the standard error output would not take them.";
     JOURNAL_DROPPED "kingpost_journal_dropped_total" Counter, [], "events",
         "Events of the journal given up because RabbitMQ did not take them in time.";
+    SPANS_DROPPED "kingpost_spans_dropped_total" Counter, [], "spans",
+        "Spans given up because the collector did not take them, or not fast enough.";
     BUILD_INFO "kingpost_build_info" Gauge, [VERSION, REVISION], "flag",
         "Always 1; the labels say which program runs.";
 }

@@ -13,6 +13,7 @@ use axum::routing::get;
 use kingpost_model::{Failure, FailureKind, Reconciled, StageName, Verdict};
 use kingpost_settings::LogFormat;
 use kingpost_telemetry::names::{self, METRICS, MetricKind, PROCESS_METRICS, label};
+use kingpost_telemetry::traces::Traces;
 use kingpost_telemetry::{Health, Metrics, State, logs, serve};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +44,7 @@ fn touched() -> Metrics {
     metrics.shard_active("purchase-stockin", 3, true);
     metrics.write_in_doubt("purchase-stockin", 3, false);
     metrics.journal_dropped(2);
+    metrics.spans_dropped(1);
     let publisher = metrics.publisher();
     publisher.confirmed(Duration::from_millis(3));
     publisher.unroutable();
@@ -444,7 +446,7 @@ impl io::Write for Lines {
 
 fn logged(format: LogFormat, filter: &str, lines: Lines) -> String {
     let writer = lines.clone();
-    let dispatch = logs::dispatch(format, filter, false, move || writer.clone()).unwrap();
+    let dispatch = logs::dispatch(format, filter, false, move || writer.clone(), &Traces::default()).unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
         let _span = tracing::info_span!("work", { names::field::RECORD_KEY } = "STK_InStock/CG1").entered();
         tracing::info!({ names::field::ATTEMPT } = 2, "posted");
@@ -486,11 +488,31 @@ fn a_line_that_cannot_be_written_is_counted_and_stops_nothing() {
 #[test]
 fn a_filter_that_would_silence_everything_is_a_problem_of_rust_log() {
     for filter in ["infoo", "info,verbose", "kingpost_loader=loud", "warning"] {
-        let problem = logs::dispatch(LogFormat::Json, filter, false, io::sink).unwrap_err();
+        let problem =
+            logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).unwrap_err();
         assert_eq!(problem.variable, "RUST_LOG", "{filter}");
         assert!(problem.to_string().contains("RUST_LOG=info,kingpost_loader=debug"), "{problem}");
     }
     for filter in ["info", "WARN,lapin=error", "kingpost_loader", "off", "info,kingpost_worker[work]=trace"] {
-        assert!(logs::dispatch(LogFormat::Json, filter, false, io::sink).is_ok(), "{filter}");
+        assert!(
+            logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).is_ok(),
+            "{filter}"
+        );
     }
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_that_sends_no_spans_says_so_to_whoever_wants_them() {
+    use kingpost_settings::{TraceSampler, TraceSettings};
+    let settings = TraceSettings {
+        endpoint: "http://collector.example:4318".into(),
+        service_name: "kingpost-test".into(),
+        sampler: TraceSampler::AlwaysOn,
+    };
+    assert!(Traces::warning(Some(&settings)).is_some_and(|text| text.contains("--features otlp")));
+    assert_eq!(Traces::warning(None), None);
+    let metrics = Metrics::new();
+    assert!(Traces::start(Some(&settings), &metrics).is_ok(), "it is a warning and no error");
+    assert!(metrics.render().is_ok_and(|text| text.contains("kingpost_spans_dropped_total 0")));
 }

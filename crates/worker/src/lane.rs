@@ -22,6 +22,7 @@ use crate::{
     observe::LaneTelemetry,
     outbox::{BatchOutbox, Scribe},
     pace::{Permit, SchemePace},
+    traces::BatchTrace,
 };
 
 /// What the batches of a lane share.
@@ -161,11 +162,13 @@ impl Lane {
             return;
         }
         self.telemetry.begun(&items);
+        let trace = BatchTrace::begin(&mut items, self.route.queue());
         let mut batch = Batch { items, lease };
         let outbox = self.outbox(&batch);
-        let mut verdicts = self.judge(&mut batch, &outbox).await;
+        let mut verdicts = trace.run(self.judge(&mut batch, &outbox)).await;
         let lesson = permit.judge(self.index, &batch.items, &mut verdicts);
-        let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
+        let concluded = self.conclude(&batch, &verdicts, receipts, &outbox, &trace).await;
+        trace.end(&verdicts, concluded);
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
         drop(in_hand);
         permit.end(&lesson);
@@ -260,14 +263,16 @@ impl Lane {
         verdicts: &[Verdict],
         receipts: Vec<Receipt>,
         outbox: &BatchOutbox,
+        trace: &BatchTrace,
     ) -> bool {
         if verdicts.len() != batch.items.len() {
             return false;
         }
         #[cfg(kingpost_bugs)]
         let verdicts = &verdicts.iter().cloned().map(misjudged).collect::<Vec<_>>()[..];
-        for (item, verdict) in batch.items.iter().zip(verdicts) {
-            if let Some(posting) = self.posting(item, verdict) {
+        for (index, (item, verdict)) in batch.items.iter().zip(verdicts).enumerate() {
+            if let Some(mut posting) = self.posting(item, verdict) {
+                trace.restore(index, &mut posting.work);
                 self.tell(outbox, item, &posting, verdict);
                 outbox.post(posting);
             }
@@ -369,6 +374,7 @@ fn log(work: &Work, failure: &Failure, dead: bool) {
     let (kind, fault) = (failure.kind.as_str(), failure.fault.as_str());
     let (scheme, attempt, text) = (work.scheme.as_str(), work.attempt, failure.text.as_str());
     let problems = failure.problems.len();
+    let (trace_id, span_id) = work.trace_ids();
     if dead {
         error!(
             message.id = id,
@@ -378,6 +384,8 @@ fn log(work: &Work, failure: &Failure, dead: bool) {
             kind,
             fault,
             problems,
+            trace_id,
+            span_id,
             "dead letter: {text}"
         );
     } else {
@@ -389,6 +397,8 @@ fn log(work: &Work, failure: &Failure, dead: bool) {
             kind,
             fault,
             problems,
+            trace_id,
+            span_id,
             "tried again later: {text}"
         );
     }

@@ -13,6 +13,7 @@ mod pause;
 mod plan;
 mod reception;
 mod run;
+mod traces;
 
 pub use clock::now_ms;
 pub use outbox::Scribe;

@@ -10,7 +10,7 @@ use std::{
 use kingpost_broker::{Broker, BrokerConfig, Inbox, JournalKeep, LaneSpec, StartError, Subscription};
 use kingpost_model::StageName;
 use kingpost_settings::{AmqpUrl, Environment, Exit, JournalSettings, Problems, Program, warnings};
-use kingpost_telemetry::{Health, Metrics, logs, serve};
+use kingpost_telemetry::{Health, Metrics, logs, serve, traces::Traces};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -34,6 +34,8 @@ use crate::{
 
 /// Share of the drain deadline kept for closing connections.
 const CLOSING: Duration = Duration::from_secs(2);
+/// How long the last spans may take, after everything else has ended.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Runs a worker: reads its settings, plans it, works until SIGTERM or SIGINT, drains, and returns its exit code.
 pub fn run(program: Program, plan: fn(&Context) -> Result<Plan, Refusal>) -> ExitCode {
@@ -71,10 +73,15 @@ fn refuse(program: Program, refusal: &Refusal) -> Exit {
 }
 
 fn start(program: Program, plan: Plan, context: &Context, runtime: Runtime, signals: Signals) -> Exit {
-    if let Err(problem) = logs::init(plan.common.log_format, &plan.common.rust_log) {
-        let mut problems = Problems::new();
-        problems.push(problem);
-        return refuse(program, &Refusal::Settings(problems));
+    let settings = plan.worker.traces.as_ref();
+    let traces = match Traces::start(settings, &context.metrics).and_then(|traces| {
+        logs::init(plan.common.log_format, &plan.common.rust_log, &traces).map(|()| traces)
+    }) {
+        Ok(traces) => traces,
+        Err(problem) => return refuse(program, &Refusal::Settings(Problems::from(problem))),
+    };
+    if let Some(warning) = Traces::warning(settings) {
+        warn!("{warning}");
     }
     let accounts: Vec<Option<&str>> = plan.accounts.iter().map(Option::as_deref).collect();
     for warning in warnings(&context.environment, &accounts) {
@@ -82,6 +89,7 @@ fn start(program: Program, plan: Plan, context: &Context, runtime: Runtime, sign
     }
     let exit = runtime.block_on(work(program, plan, context.metrics.clone(), signals));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    traces.end(LAST_SPANS);
     exit
 }
 

@@ -24,16 +24,16 @@ use axum::{
     Router,
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
     routing::post,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use kingpost_broker::{Destination, Posting, Standing};
-use kingpost_model::{RecordKey, Route, Source, StageName, Work};
+use kingpost_model::{RecordKey, Route, Source, StageName, TraceContext, Work};
 use kingpost_settings::{ExposeSecret as _, PushSettings, PushToken, SecretString};
-use kingpost_telemetry::{Health, PushMetrics, State as Condition};
+use kingpost_telemetry::{Health, PushMetrics, State as Condition, traces::WorkSpan};
 use kingpost_worker::{Reception, ReceptionContext};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -285,7 +285,8 @@ impl Desk {
         let body = self.body(body, length).await?;
         // What was kept free and isn't needed.
         drop(room.bytes.split(length.saturating_sub(body.len())));
-        let batch = self.batch(intake, body, &head).await?;
+        let span = WorkSpan::of_push(request::trace(&head.headers), scheme);
+        let batch = self.batch(intake, body, span.context().clone()).await?;
         self.hand_over(scheme, batch, room).await
     }
 
@@ -320,11 +321,11 @@ impl Desk {
     }
 
     /// Reads the documents of a body, beside the thread that talks to the broker: a large one takes a while.
-    async fn batch(&self, intake: &Arc<Intake>, body: Bytes, head: &Parts) -> Result<Batch, Answer> {
-        let (intake, traceparent) = (Arc::clone(intake), request::traceparent(&head.headers));
+    async fn batch(&self, intake: &Arc<Intake>, body: Bytes, trace: TraceContext) -> Result<Batch, Answer> {
+        let intake = Arc::clone(intake);
         let reading = tokio::task::spawn_blocking(move || {
             let documents = request::documents(&body)?;
-            Ok(Batch::of(&intake, documents, traceparent))
+            Ok(Batch::of(&intake, documents, &trace))
         });
         let text = "the documents could not be read just now; nothing of this request was taken";
         reading.await.unwrap_or_else(|_| Err(Answer::unavailable(text, BROKER_AWAY_S)))
@@ -392,7 +393,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(intake: &Intake, documents: Vec<Bytes>, traceparent: Option<String>) -> Batch {
+    fn of(intake: &Intake, documents: Vec<Bytes>, trace: &TraceContext) -> Batch {
         let mut batch = Batch { lines: Vec::new(), postings: Vec::new() };
         let mut seen = HashMap::new();
         for body in documents {
@@ -422,7 +423,7 @@ impl Batch {
             // version that is pushed late never overwrites a newer draft.
             work.extracted_ms = document.modified_ms;
             work.cancelled = document.cancelled;
-            work.traceparent.clone_from(&traceparent);
+            work.set_trace(trace);
             let route = Route::new(StageName::Transform, &*intake.scheme);
             batch.postings.push(Posting { destination: Destination::Work(route), work });
         }

@@ -8,6 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use kingpost_model::TraceContext;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, SeqAccess, Visitor},
@@ -128,21 +129,11 @@ impl<'de> Deserialize<'de> for Elements<'de> {
     }
 }
 
-/// The sender's W3C trace context, when it is one.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let some = |part: &str| part.bytes().any(|byte| byte != b'0');
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace, parent, flags] = parts.as_slice() else { return None };
-    let valid = hex(version, 2)
-        && *version != "ff"
-        && hex(trace, 32)
-        && some(trace)
-        && hex(parent, 16)
-        && some(parent)
-        && hex(flags, 2);
-    valid.then(|| text.to_owned())
+/// The sender's place in a trace, when it is one. A header that comes twice is none.
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let states: Option<Vec<&str>> =
+        headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    TraceContext::parse(parent.to_str().ok()?, states.map(|states| states.join(",")).as_deref())
 }

@@ -363,23 +363,28 @@ async fn a_body_that_does_not_end_is_given_up() {
     assert_eq!(desk.places.available_permits(), IN_FLIGHT);
 }
 
-#[test]
-fn only_a_valid_trace_context_is_passed_on() {
-    let read = |text: &str| {
-        let mut headers = HeaderMap::new();
-        headers.insert("traceparent", text.parse().unwrap());
-        request::traceparent(&headers)
-    };
+#[tokio::test]
+async fn documents_come_behind_their_request_which_comes_behind_its_sender() {
     let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    assert_eq!(read(good).as_deref(), Some(good));
-    for bad in [
-        "",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+    for (parents, states, known) in [
+        (&[good][..], &["vendor=1", "other=2"][..], true),
+        (&[], &["vendor=1"], false),
+        (&["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"], &["vendor=1"], false),
+        (&[good, good], &[], false),
     ] {
-        assert_eq!(read(bad), None, "{bad}");
+        let (desk, fake) = desk(Mood::Confirms);
+        let mut request = request(r#"[{"no":"A"},{"no":"B"}]"#);
+        for (name, values) in [("traceparent", parents), ("tracestate", states)] {
+            for value in values {
+                request.headers_mut().append(name, value.parse().unwrap());
+            }
+        }
+        assert_eq!(take(&desk, request).await.0, 202);
+        let taken = fake.taken.lock().unwrap();
+        let traces: Vec<_> = taken.iter().map(|posting| posting.work.trace().unwrap()).collect();
+        assert_eq!(traces[0], traces[1], "one request, one place");
+        assert_ne!(traces[0].span_id(), 0x00f0_67aa_0ba9_02b7, "the request has a place of its own");
+        assert_eq!(traces[0].trace_id() == 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, known, "{parents:?}");
+        assert_eq!(traces[0].state(), known.then_some("vendor=1,other=2"));
     }
 }
