@@ -117,8 +117,6 @@ fn lines(
 ) {
     let (left, right, top, bottom) = (x + 52.0, x + width - 10.0, y + 34.0, y + height - 40.0);
     let stacked = panel.look == Look::Stack;
-    let end =
-        series.iter().flat_map(|(_, series)| &series.points).map(|(at, _)| *at).fold(f64::MIN, f64::max);
     let most = highest(series, stacked);
     let most = if most > 0.0 { most * 1.1 } else { 1.0 };
     for part in 0..=2 {

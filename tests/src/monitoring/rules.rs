@@ -108,7 +108,7 @@ pub fn manifest(rules: &str) -> String {
            name: kingpost\n  \
            labels:\n    \
              app.kubernetes.io/name: kingpost\n    \
-             app.kubernetes.io/component: rules\n\
+             app.kubernetes.io/part-of: kingpost\n\
          spec:\n"
     );
     let body = rules.lines().skip_while(|line| !line.starts_with("groups:"));
