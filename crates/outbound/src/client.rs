@@ -59,10 +59,13 @@ pub struct HttpClient {
     peer: Arc<Peer>,
 }
 
+/// Is given a certificate (DER).
+type Teller = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// Who is told of the server's certificate.
 #[derive(Default)]
 struct Peer {
-    tell: OnceLock<Box<dyn Fn(&[u8]) + Send + Sync>>,
+    tell: OnceLock<Teller>,
     /// The one that was seen last (DER).
     last: Mutex<Vec<u8>>,
 }

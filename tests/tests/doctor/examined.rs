@@ -1,10 +1,8 @@
 //! `kingpost doctor`: all is well with a healthy installation, and each planted defect fails its own check.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use e2e::{
-    lab::{BrokerOptions, PrivateBroker, Sandbox, SandboxOptions, shared_broker},
+    lab::{BrokerOptions, PrivateBroker, Sandbox, SandboxOptions, shared_broker, wait_for},
     pipeline::{SCHEME, Schemes, Tempo},
 };
 use kingpost_broker::UserRights;
@@ -12,7 +10,7 @@ use kingpost_model::StageName;
 use lapin::{Connection, ConnectionProperties, options, types::FieldTable};
 use serde_json::{Value, json};
 
-use crate::kingpost;
+use crate::{SOON, kingpost};
 
 /// An installation whose queues are declared and whose workers don't run.
 struct House {
@@ -156,13 +154,14 @@ async fn a_healthy_installation_passes_and_what_the_management_api_shows_is_judg
     let definition = r#"{"max-length":100}"#;
     broker.ctl(&["set_policy", "--apply-to", "queues", "short", r"\.dead$", definition]).await?;
     broker.ctl(&["set_vhost_limits", "-p", "/", r#"{"max-queues":3}"#]).await?;
-    let touched = house.doctor(&[], &api).await?;
-    let failed = [("extractor", "policies"), ("extractor", "limits")];
-    touched.only(
-        &failed,
-        "`max-length: 100` on extract.purchase-stockin.dead (policy short)",
-        "narrow the pattern",
-    )?;
+    // The API shows a policy some seconds after it was set.
+    let touched = wait_for(SOON, "the policy in the management API", async || {
+        let checks = house.doctor(&["--stage", "transformer"], &api).await.ok()?;
+        (checks.with("failed").len() == 2).then_some(checks)
+    });
+    let failed = [("transformer", "policies"), ("transformer", "limits")];
+    let seen = "`max-length: 100` on extract.purchase-stockin.dead (policy short)";
+    touched.await?.only(&failed, seen, "narrow the pattern")?;
     Ok(())
 }
 
@@ -345,10 +344,7 @@ async fn a_broker_that_is_away_stops_no_check_of_the_other_systems() -> Result<(
     ];
     let (code, output) = kingpost(&["doctor", "--json"], &only).await?;
     ensure!(code == Some(0) && output.contains("the loader is not examined"), "{output}");
-    ensure!(
-        !output.contains(r#""stage":"extractor""#) && Path::new(house.schemes.path()).exists(),
-        "{output}"
-    );
+    ensure!(!output.contains(r#""stage":"extractor""#), "{output}");
     Ok(())
 }
 

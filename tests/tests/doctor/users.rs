@@ -119,6 +119,24 @@ async fn nothing_beyond(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// `kingpost doctor` finds nothing wrong with any of the users.
+async fn examined(dir: &Path, pipeline: &Pipeline, sandbox: &Sandbox, broker: &PrivateBroker) -> Result<()> {
+    let (schemes, secrets) = (pipeline.schemes.path().to_string_lossy(), dir.join("secrets"));
+    let password = std::fs::read_to_string(secrets.join("kingpost-monitor.password"))?;
+    let base = broker.management_url().context("no management")?;
+    let management = base.replace("://", &format!("://kingpost-monitor:{password}@"));
+    let mut settings: Vec<(&str, &str)> = vec![("SCHEMES_DIR", &schemes), ("MANAGEMENT_URL", &management)];
+    settings.extend(sandbox.settings().iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let args = ["doctor", "--json", "--secrets-dir", secrets.to_str().context("no UTF-8")?];
+    let (code, output) = kingpost(&args, &settings).await?;
+    let fine = |line: &str| line.contains(r#""result":"ok""#);
+    ensure!(code == Some(0) && output.lines().all(fine), "{output}");
+    for user in ["extractor", "transformer", "loader"] {
+        ensure!(output.contains(&format!("connected as kingpost-{user}")), "{output}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_whole_pipeline_runs_with_a_user_per_stage_and_none_can_do_what_it_needs_not() -> Result<()> {
     let broker = PrivateBroker::start(BrokerOptions { management: true, ..BrokerOptions::default() }).await?;
@@ -144,6 +162,7 @@ async fn the_whole_pipeline_runs_with_a_user_per_stage_and_none_can_do_what_it_n
         run_as(dir.path(), &pipeline, "kingpost-operator", command).await?;
     }
     nothing_beyond(dir.path()).await?;
+    examined(dir.path(), &pipeline, &sandbox, &broker).await?;
 
     let base = broker.management_url().context("no management")?;
     let password = std::fs::read_to_string(dir.path().join("secrets/kingpost-monitor.password"))?;

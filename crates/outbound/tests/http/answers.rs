@@ -67,6 +67,25 @@ async fn a_get_goes_out_once_without_a_body_and_keeps_the_limits() {
 }
 
 #[tokio::test]
+async fn a_get_goes_out_with_its_headers_and_no_body() {
+    let (sender, mut seen) = mpsc::unbounded_channel();
+    let server = Server::start(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            sender.send(read_request(&mut stream).await).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 404 X\r\ncontent-length: 2\r\n\r\n{}").await;
+        }
+    })
+    .await;
+    let headers = vec![("authorization".to_owned(), "planted".to_owned())];
+    let answer = client(|_| {}).get(format!("{}/api", server.url()), headers).await.unwrap();
+    assert_eq!((answer.status, answer.body.as_ref()), (404, &b"{}"[..]));
+    let sent = seen.recv().await.unwrap();
+    assert!(sent.starts_with("GET /") && sent.ends_with("\r\n\r\n"), "{sent}");
+    assert!(sent.contains("authorization: planted") && !sent.to_lowercase().contains("content-"), "{sent}");
+}
+
+#[tokio::test]
 async fn every_status_is_an_answer_with_its_date_cookies_and_body() {
     for status in [200, 206, 401, 403, 404, 500, 502, 503, 504] {
         let text = format!(
