@@ -1,7 +1,7 @@
 # What a person types. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rabbitmq bench chaos soak seeded-bugs check sbom
+.PHONY: help demo test test-rabbitmq test-otlp bench chaos soak seeded-bugs check deny sbom
 
 CARGO ?= cargo
 # Where cargo puts its programs; `CARGO_TARGET_DIR` moves it.
@@ -12,7 +12,7 @@ DEMO := kingpost-demo kingpost-sandbox kingpost-extractor kingpost-transformer k
 
 # The RabbitMQ beside the system's that `test-rabbitmq` uses, where scripts/rabbitmq.sh puts them, and what needs one.
 ROOT ?= $(wildcard $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kingpost/rabbitmq-*)
-BROKER_TESTS := broker lab dead dead_letters shards pipeline faults
+BROKER_TESTS := broker lab dead dead_letters shards pipeline faults alerts
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,13 @@ test-rabbitmq: ## the tests that need RabbitMQ, with others than the installed o
 	done; \
 	[ -z "$$failed" ] || { echo "test-rabbitmq: failed with$$failed" >&2; exit 1; }
 
+test-otlp: ## the export of spans: programs that are built for it, against a collector in the test
+	@scripts/setup.sh
+	@$(CARGO) test --quiet --workspace --features kingpost-telemetry/otlp --test otlp
+	@$(CARGO) build --quiet --workspace --bins --features otlp
+	@$(CARGO) test --quiet -p e2e --test pipeline -- --ignored --exact traces::spans_of_all_stages_reach_a_collector; status=$$?; \
+	$(CARGO) build --quiet --workspace --bins; exit $$status
+
 bench: ## the transformer beside a bare relay, in four minutes; QUICK=1 only shows that it runs
 	@scripts/setup.sh
 	@$(CARGO) build --release --quiet --workspace --bins
@@ -77,3 +84,12 @@ CYCLONEDX_VERSION := 0.5.9
 sbom: ## what each program is built of, as CycloneDX in target/sbom; by cargo-cyclonedx, which is installed if it is missing
 	@$(CARGO) cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-cyclonedx@$(CYCLONEDX_VERSION)
 	@scripts/sbom.sh
+
+# Its version, so that the same file is read in the same way.
+DENY_VERSION := 0.20.2
+
+deny: ## licences, bans, sources and advisories of everything that is linked, by cargo-deny, which is installed if it is missing
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked --quiet cargo-deny@$(DENY_VERSION)
+	@$(CARGO) deny check bans licenses sources
+	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check --disable-fetch advisories; \
+	else echo 'deny: the database of advisories is out of reach; advisories were NOT checked' >&2; fi

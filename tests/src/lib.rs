@@ -6,6 +6,7 @@ pub mod bench;
 pub mod chaos;
 pub mod demo;
 pub mod lab;
+pub mod monitoring;
 pub mod pipeline;
 pub mod soak;
 pub mod tools;

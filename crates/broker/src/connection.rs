@@ -209,15 +209,7 @@ pub(crate) async fn open(config: &BrokerConfig, role: Role) -> Result<Connection
         probe(&uri, config.connect_timeout).await?;
         config.silent.store(false, Ordering::Relaxed);
     }
-    let tls = match &config.ca_file {
-        Some(path) => OwnedTLSConfig {
-            identity: None,
-            cert_chain: Some(tokio::fs::read_to_string(path).await.map_err(|e| {
-                ConnectError::Refused(format!("AMQP_CA_FILE {} can't be read: {e}", path.display()))
-            })?),
-        },
-        None => OwnedTLSConfig::default(),
-    };
+    let tls = tls(config).await?;
     let runtime = lapin::runtime::default_runtime().map_err(|e| ConnectError::of(&e))?;
     let name = format!("{} {}", config.name, role.as_str());
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -238,6 +230,15 @@ pub(crate) async fn open(config: &BrokerConfig, role: Role) -> Result<Connection
             Err(ConnectError::Absent(format!("RabbitMQ at {place} did not answer within {seconds} s")))
         }
     }
+}
+
+/// What is trusted besides the platform's authorities.
+pub(crate) async fn tls(config: &BrokerConfig) -> Result<OwnedTLSConfig, ConnectError> {
+    let Some(path) = &config.ca_file else { return Ok(OwnedTLSConfig::default()) };
+    let chain = tokio::fs::read_to_string(path)
+        .await
+        .map_err(|e| ConnectError::Refused(format!("AMQP_CA_FILE {} can't be read: {e}", path.display())))?;
+    Ok(OwnedTLSConfig { identity: None, cert_chain: Some(chain) })
 }
 
 /// Asks whether anybody answers at all: over AMQP the server speaks first once it has seen the protocol header.

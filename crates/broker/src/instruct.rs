@@ -1,6 +1,6 @@
-//! Telling a scheme's scheduler what to do.
+//! Telling a scheme's scheduler what to do, or what became of a comparison.
 
-use kingpost_model::{Instruction, RecordKey, StageName, WORK_EXCHANGE, Work, WorkId};
+use kingpost_model::{Instruction, Reconciled, RecordKey, StageName, WORK_EXCHANGE, Work, WorkId};
 use lapin::{
     Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -28,7 +28,24 @@ pub async fn instruct(
     let body = serde_json::to_vec(instruction).map_err(|e| ConnectError::Refused(e.to_string()))?;
     let id = WorkId::new(format!("instruction-{}", instruction.id));
     let key = RecordKey::new("instruction", instruction.id.as_str());
-    let work = Work::new(id, StageName::Extract, scheme, key, body);
+    put(config, &queue, &Work::new(id, StageName::Extract, scheme, key, body)).await
+}
+
+/// Puts the result of a comparison of both books into the queue of its scheme, in the place of one that nobody has noted
+/// yet; false when there is no such queue.
+///
+/// # Errors
+/// [`ConnectError`] when the broker doesn't confirm it; it may have arrived all the same.
+pub async fn tell_result(config: &BrokerConfig, result: &Reconciled) -> Result<bool, ConnectError> {
+    let scheme = result.scheme.as_str();
+    let id = WorkId::new(format!("reconcile-{scheme}-{}", result.finished_s));
+    let key = RecordKey::new("reconcile", scheme);
+    let work = Work::new(id, StageName::Extract, scheme, key, result.write());
+    put(config, &Topology::reconcile_queue(scheme), &work).await
+}
+
+/// Puts one message into a queue; false when there is no such queue.
+async fn put(config: &BrokerConfig, queue: &str, work: &Work) -> Result<bool, ConnectError> {
     let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
     let connection = open(config, Role::Publish).await?;
     let publish = async {
@@ -36,10 +53,9 @@ pub async fn instruct(
         let select = channel.confirm_select(ConfirmSelectOptions::default()).await;
         select.map_err(|e| ConnectError::of(&e))?;
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let properties = wire::properties(&work, &queue, &app, 0);
-        let sent = channel
-            .basic_publish(WORK_EXCHANGE.into(), short(&queue)?, options, &work.body, properties)
-            .await;
+        let properties = wire::properties(work, queue, &app, 0);
+        let sent =
+            channel.basic_publish(WORK_EXCHANGE.into(), short(queue)?, options, &work.body, properties).await;
         match sent.map_err(|e| ConnectError::of(&e))?.await.map_err(|e| ConnectError::of(&e))? {
             Confirmation::Ack(None) => Ok(true),
             Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => Ok(false),

@@ -64,6 +64,9 @@ pub struct Delivery {
     pub redelivered: bool,
     /// How often it was handed out without being settled, as far as the broker counts it.
     pub unsettled: u64,
+    /// When it came into its queue, in milliseconds since the epoch and to the second: its publish, or its return from a retry
+    /// tier. Nothing when it doesn't say.
+    pub queued_ms: Option<i64>,
     /// What settles it.
     pub receipt: Receipt,
 }
@@ -426,13 +429,14 @@ impl Running {
         let work = wire::work(&self.lane.route, &delivery.properties, delivery.data.into(), now_ms);
         // A moved message may carry the count of the queue it came from; a first delivery has none of its own.
         let unsettled = if delivery.redelivered { wire::delivery_count(&delivery.properties) } else { 0 };
+        let queued_ms = wire::queued_ms(&delivery.properties);
         let receipt = Receipt {
             tag: delivery.delivery_tag,
             epoch: Arc::clone(&self.epoch),
             settle: self.lane.settle.clone(),
             settled: false,
         };
-        let delivery = Delivery { work, redelivered: delivery.redelivered, unsettled, receipt };
+        let delivery = Delivery { work, redelivered: delivery.redelivered, unsettled, queued_ms, receipt };
         // The inbox holds as many as the prefetch allows, so this waits only for a worker that is slow to give up what
         // a lost session left. One that is gone gets nothing more: returned, it would only be delivered again.
         if let Err(refused) = self.lane.deliveries.send(delivery).await {

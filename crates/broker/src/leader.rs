@@ -11,16 +11,15 @@ use kingpost_model::{RecordKey, Route, StageName, WORK_EXCHANGE, Work, WorkId};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ErrorKind,
     options::{
-        BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
-        QueueDeclareOptions,
+        BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
     },
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{FieldTable, ShortString},
 };
-use tracing::warn;
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
+    desk::Desk,
     inspect::{QueueDepth, depth_of},
     setup::Setup,
     topology::{Topology, short},
@@ -44,18 +43,15 @@ pub struct Leadership {
     scheme: String,
     app: ShortString,
     timeout: Duration,
-    /// Where instructions are read, and the tag of the one in hand.
-    desk: Desk,
+    /// Where instructions are read.
+    instructions: Desk,
+    /// Where results of comparisons are read.
+    results: Desk,
 }
 
-/// A channel of its own: a broker closes the one on which it refuses something.
-#[derive(Debug)]
-enum Desk {
-    Closed,
-    Open(Channel, Option<u64>),
-    /// The user may not read the queue, as one of a release before there were instructions.
-    Forbidden,
-}
+const NO_INSTRUCTIONS: &str =
+    "instructions can't be read, so `kingpost cursor set` and `kingpost backfill` wait";
+const NO_RESULTS: &str = "results of `kingpost reconcile` can't be read, so no metric shows them";
 
 fn answerless() -> ConnectError {
     ConnectError::Absent("the broker did not answer the scheduler in time".to_owned())
@@ -103,7 +99,8 @@ impl Leadership {
             scheme: scheme.to_owned(),
             app,
             timeout,
-            desk: Desk::Closed,
+            instructions: Desk::new(Topology::instructions_queue(scheme), NO_INSTRUCTIONS, false),
+            results: Desk::new(Topology::reconcile_queue(scheme), NO_RESULTS, true),
         }))
     }
 
@@ -165,32 +162,8 @@ impl Leadership {
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
     pub async fn instruction(&mut self) -> Result<Option<Bytes>, ConnectError> {
-        let get = async {
-            if matches!(self.desk, Desk::Closed) {
-                let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
-                self.desk = Desk::Open(channel, None);
-            }
-            let Desk::Open(channel, in_hand) = &mut self.desk else { return Ok(None) };
-            let queue = short(&Topology::instructions_queue(&self.scheme))?;
-            let message = channel.basic_get(queue, BasicGetOptions::default()).await;
-            let Some(message) = message.map_err(|e| ConnectError::of(&e))? else { return Ok(None) };
-            *in_hand = Some(message.delivery.delivery_tag);
-            Ok(Some(Bytes::from(message.delivery.data)))
-        };
-        match tokio::time::timeout(self.timeout, get).await.map_err(|_| answerless())? {
-            Err(ConnectError::Refused(text)) => {
-                let scheme = self.scheme.as_str();
-                warn!(
-                    scheme,
-                    text,
-                    "instructions can't be read, so `kingpost cursor set` and `kingpost backfill` wait; give the extractor's \
-                     user read on `^instructions\\.`"
-                );
-                self.desk = Desk::Forbidden;
-                Ok(None)
-            }
-            got => got,
-        }
+        let taking = self.instructions.take(&self.connection);
+        tokio::time::timeout(self.timeout, taking).await.map_err(|_| answerless())?
     }
 
     /// Settles the instruction in hand: its answer is confirmed.
@@ -198,11 +171,25 @@ impl Leadership {
     /// # Errors
     /// [`ConnectError`] when the connection is gone; the instruction comes again then.
     pub async fn instructed(&mut self) -> Result<(), ConnectError> {
-        let Desk::Open(channel, in_hand) = &mut self.desk else { return Ok(()) };
-        let Some(tag) = in_hand.take() else { return Ok(()) };
-        let ack = channel.basic_ack(tag, BasicAckOptions::default());
-        let acked = tokio::time::timeout(self.timeout, ack).await.map_err(|_| answerless())?;
-        acked.map_err(|e| ConnectError::of(&e)).map(|_| ())
+        tokio::time::timeout(self.timeout, self.instructions.settle()).await.map_err(|_| answerless())?
+    }
+
+    /// The result of a comparison of both books, if there is a new one. It stays in hand until [`Self::noted`]. Without its
+    /// queue, or the right to read it, there is none.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the broker doesn't answer; the leadership is over then.
+    pub async fn result(&mut self) -> Result<Option<Bytes>, ConnectError> {
+        let taking = self.results.take(&self.connection);
+        tokio::time::timeout(self.timeout, taking).await.map_err(|_| answerless())?
+    }
+
+    /// Settles the result in hand: the agenda that holds it is confirmed.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the connection is gone; the result comes again then.
+    pub async fn noted(&mut self) -> Result<(), ConnectError> {
+        tokio::time::timeout(self.timeout, self.results.settle()).await.map_err(|_| answerless())?
     }
 
     /// Publishes windows and, once every one of them is confirmed and routed, the cursor behind them.

@@ -11,19 +11,19 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use kingpost_model::{Abandoned, DEAD_EXCHANGE, REPLY_EXCHANGE, Route, Tier, WORK_EXCHANGE, Work};
+use kingpost_model::{Abandoned, BoxFuture, DEAD_EXCHANGE, REPLY_EXCHANGE, Route, Tier, WORK_EXCHANGE, Work};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, Event, options::BasicPublishOptions,
     options::ConfirmSelectOptions, types::ShortString,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -105,18 +105,32 @@ struct Job {
     done: oneshot::Sender<()>,
 }
 
+/// Whether what is published now has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No session is up.
+    Absent,
+    /// The broker blocks publishing.
+    Blocked,
+    /// A session is up and not blocked, as far as is known.
+    Open,
+}
+
+/// The wait for the broker's word on one message.
+pub type Confirm = BoxFuture<'static, Result<(), Abandoned>>;
+
 /// The way to publish; cheap to clone.
 #[derive(Clone)]
 pub struct Outbound {
-    jobs: mpsc::Sender<Job>,
-    open: Arc<AtomicBool>,
+    jobs: mpsc::Sender<Vec<Job>>,
+    standing: watch::Receiver<Standing>,
     app: ShortString,
 }
 
 impl Outbound {
-    /// Whether a session is up and not blocked, as far as is known: what is published now needn't wait for one.
-    pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Relaxed) && !self.jobs.is_closed()
+    /// Whether what is published now has to wait for a session.
+    pub fn standing(&self) -> Standing {
+        if self.jobs.is_closed() { Standing::Absent } else { *self.standing.borrow() }
     }
 
     /// Publishes a group and returns when the broker has confirmed every message of it and has returned none.
@@ -128,10 +142,34 @@ impl Outbound {
         if postings.is_empty() {
             return Ok(());
         }
-        let envelopes = postings.into_iter().map(|p| Envelope::of(p, &self.app)).collect();
-        let (done, confirmed) = oneshot::channel();
-        self.jobs.send(Job { envelopes, done }).await.map_err(|_| Abandoned)?;
-        confirmed.await.map_err(|_| Abandoned)
+        for confirmed in self.hand_over(vec![postings]).await? {
+            confirmed.await.map_err(|_| Abandoned)?;
+        }
+        Ok(())
+    }
+
+    /// Publishes messages in this order and returns the wait for each of them, which [`Outbound::publish`] describes:
+    /// for whoever wants to know of those that were taken although another one wasn't. To drop a wait changes nothing.
+    ///
+    /// # Errors
+    /// [`Abandoned`] when the publisher has stopped; nothing was published then.
+    pub async fn publish_each(&self, postings: Vec<Posting>) -> Result<Vec<Confirm>, Abandoned> {
+        let confirms = self.hand_over(postings.into_iter().map(|posting| vec![posting]).collect()).await?;
+        let wait = |confirmed: oneshot::Receiver<()>| -> Confirm {
+            Box::pin(async move { confirmed.await.map_err(|_| Abandoned) })
+        };
+        Ok(confirms.into_iter().map(wait).collect())
+    }
+
+    async fn hand_over(&self, groups: Vec<Vec<Posting>>) -> Result<Vec<oneshot::Receiver<()>>, Abandoned> {
+        let job = |postings: Vec<Posting>| {
+            let (done, confirmed) = oneshot::channel();
+            let envelopes = postings.into_iter().map(|posting| Envelope::of(posting, &self.app)).collect();
+            (Job { envelopes, done }, confirmed)
+        };
+        let (jobs, confirms): (Vec<_>, Vec<_>) = groups.into_iter().map(job).unzip();
+        self.jobs.send(jobs).await.map_err(|_| Abandoned)?;
+        Ok(confirms)
     }
 }
 
@@ -155,7 +193,7 @@ pub(crate) struct Publisher {
     setup: Arc<Setup>,
     observer: Arc<dyn Observer>,
     stop: CancellationToken,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Vec<Job>>,
     groups: std::collections::HashMap<u64, Group>,
     next_group: u64,
     /// Not on the wire: new, or of unknown fate after a lost session.
@@ -169,7 +207,7 @@ pub(crate) struct Publisher {
     blocked_since: Option<Instant>,
     connected: bool,
     /// Connected and not blocked, for those who would rather not wait.
-    open: Arc<AtomicBool>,
+    standing: watch::Sender<Standing>,
     redeclare: bool,
     /// The queues were just declared by whoever opened the first connection.
     declared: bool,
@@ -185,7 +223,7 @@ pub(crate) fn start(
 ) -> (Outbound, tokio::task::JoinHandle<()>) {
     let (sender, jobs) = mpsc::channel(WAITING_GROUPS);
     let app = ShortString::try_new(config.name.as_str()).unwrap_or_default();
-    let open = Arc::new(AtomicBool::new(false));
+    let (telling, standing) = watch::channel(Standing::Absent);
     let publisher = Publisher {
         config,
         setup,
@@ -201,11 +239,11 @@ pub(crate) fn start(
         ring_bytes: 0,
         blocked_since: None,
         connected: false,
-        open: Arc::clone(&open),
+        standing: telling,
         redeclare: false,
         declared: true,
     };
-    (Outbound { jobs: sender, open, app }, tokio::spawn(publisher.run(first)))
+    (Outbound { jobs: sender, standing, app }, tokio::spawn(publisher.run(first)))
 }
 
 async fn publish_one(
@@ -253,8 +291,9 @@ impl Publisher {
                 }
             };
             let (reason, detail) = self.session(&connection, &mut backoff).await;
-            self.set_connected(false);
+            // In this order: the end of a block alone would count as ready.
             self.set_blocked(false);
+            self.set_connected(false);
             if reason == STOPPED {
                 let closing = connection.close(200, "stopping".into());
                 let _ = tokio::time::timeout(self.config.settle_timeout, closing).await;
@@ -348,7 +387,7 @@ impl Publisher {
                     }
                 }
                 job = self.jobs.recv(), if self.pending.len() < IN_FLIGHT_MESSAGES => match job {
-                    Some(job) => self.accept(job),
+                    Some(jobs) => jobs.into_iter().for_each(|job| self.accept(job)),
                     None => return (STOPPED, String::new()),
                 },
                 event = events.next() => match event {
@@ -457,11 +496,15 @@ impl Publisher {
     fn set_connected(&mut self, connected: bool) {
         self.observer.connected(Role::Publish, connected);
         self.connected = connected;
-        self.tell_open();
+        self.tell_standing();
     }
 
-    fn tell_open(&self) {
-        self.open.store(self.connected && self.blocked_since.is_none(), Ordering::Relaxed);
+    fn tell_standing(&self) {
+        self.standing.send_replace(match (self.connected, self.blocked_since) {
+            (false, _) => Standing::Absent,
+            (true, Some(_)) => Standing::Blocked,
+            (true, None) => Standing::Open,
+        });
     }
 
     fn set_blocked(&mut self, blocked: bool) {
@@ -469,7 +512,7 @@ impl Publisher {
             self.observer.blocked(blocked);
             let now = Instant::now();
             self.blocked_since = blocked.then_some(now);
-            self.tell_open();
+            self.tell_standing();
             if !blocked {
                 for slot in &mut self.ring {
                     slot.sent = now;

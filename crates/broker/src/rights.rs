@@ -34,7 +34,7 @@ pub const USERS: [UserRights; 6] = [
         configure: r"^(scheduler|prober|notices)\..+$",
         // Queues of other stages are only asked for their depth, for which any one permission will do.
         write: r"^(journal|kingpost\.(work|dead|replies|notices)|(wait|notices|extract|transform|load)\..+)$",
-        read: r"^(kingpost\.notices|(extract|cursor|instructions)\.[a-z0-9-]+|notices\..+)$",
+        read: r"^(kingpost\.notices|(extract|cursor|instructions|reconcile)\.[a-z0-9-]+|notices\..+)$",
     },
     UserRights {
         name: "kingpost-transformer",
@@ -57,15 +57,15 @@ pub const USERS: [UserRights; 6] = [
         purpose: "the `kingpost` command: reads and moves dead letters, keeps the audit trail",
         tags: &[],
         configure: r"^(journal|kingpost\.(audit|replies)|(replay|custody)\..+)$",
-        write: r"^(journal|kingpost\.(work|dead|audit|replies|unroutable)|(wait|replay|extract|transform|load|instructions)\..+)$",
+        write: r"^(journal|kingpost\.(work|dead|audit|replies|unroutable)|(wait|replay|extract|transform|load|instructions|reconcile)\..+)$",
         read: r"^(journal|kingpost\.(audit|replies)|(replay|cursor)\..+|.+\.dead)$",
     },
     UserRights {
         name: "kingpost-topology",
         purpose: "`kingpost topology apply`: declares queues and exchanges, reads and publishes nothing but what declaring needs",
         tags: &[],
-        configure: r"^(journal|kingpost\.(work|dead|resume|replies|notices|unroutable)|(extract|transform|load|loaders|cursor|instructions|wait)\..+)$",
-        write: r"^(journal|kingpost\.(dead|resume|unroutable)|(extract|transform|load|cursor|instructions|wait)\..+)$",
+        configure: r"^(journal|kingpost\.(work|dead|resume|replies|notices|unroutable)|(extract|transform|load|loaders|cursor|instructions|reconcile|wait)\..+)$",
+        write: r"^(journal|kingpost\.(dead|resume|unroutable)|(extract|transform|load|cursor|instructions|reconcile|wait)\..+)$",
         read: r"^(journal|kingpost\.(work|dead|resume|unroutable)|(extract|transform|load)\.[a-z0-9-]+(\.[0-9]+)?|wait\..+)$",
     },
     UserRights {

@@ -159,6 +159,7 @@ impl<'a> Hand<'a> {
         let there = match self.ask(part, Question::Look).await? {
             _ if binding => dry_run,
             Answer::Yes => true,
+            Answer::Denied(words) if dry_run => return Ok(PartState::Refused(words)),
             // Where one may not look, only the declaration tells.
             Answer::NotFound | Answer::Denied(_) => false,
             Answer::Differs(words) => return Ok(PartState::Differs(Difference::read(&words))),

@@ -1,5 +1,7 @@
 //! The queues and exchanges, as arguments that every release from 3.10 on understands.
 
+use std::collections::BTreeMap;
+
 use kingpost_model::{DEAD_EXCHANGE, REPLY_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
 use lapin::{
     Channel, ExchangeKind,
@@ -57,10 +59,24 @@ impl Topology {
         format!("instructions.{scheme}")
     }
 
+    /// The queue in which a scheme's scheduler finds how the last comparison of both books ended.
+    pub fn reconcile_queue(scheme: &str) -> String {
+        format!("reconcile.{scheme}")
+    }
+
     /// The queue by which loaders of a sharded scheme count each other: each consumes it, and nothing is ever put into
     /// it. A queue's own count leaves out those that wait behind the active one of a single-active-consumer queue.
     pub fn roll_call_queue(scheme: &str) -> String {
         format!("loaders.{scheme}")
+    }
+
+    /// Every queue with the arguments that this release declares, as RabbitMQ's management API writes them.
+    pub fn queues(&self) -> Vec<(String, BTreeMap<String, serde_json::Value>)> {
+        let queue = |part| match part {
+            Part::Queue { name, arguments } => Some((name, plain(&arguments))),
+            Part::Exchange { .. } | Part::Binding { .. } => None,
+        };
+        self.parts().into_iter().filter_map(queue).collect()
     }
 
     /// Everything that has to be there, in the order in which it can be declared.
@@ -68,6 +84,10 @@ impl Topology {
         let mut parts = shared();
         for scheme in &self.schemes {
             of_scheme(scheme, &mut parts);
+        }
+        // Last, because a user with the rights of an earlier release is refused here, and has declared all else by then.
+        for scheme in &self.schemes {
+            newest(&Topology::reconcile_queue(&scheme.scheme), &mut parts);
         }
         parts
     }
@@ -205,17 +225,32 @@ fn of_scheme(scheme: &SchemeQueues, parts: &mut Vec<Part>) {
         let name = Topology::roll_call_queue(&scheme.scheme);
         parts.push(Part::queue(&name, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
     }
-    let cursor = Topology::cursor_queue(&scheme.scheme);
+    newest(&Topology::cursor_queue(&scheme.scheme), parts);
+    let instructions = Topology::instructions_queue(&scheme.scheme);
+    parts.push(Part::queue(&instructions, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
+    parts.push(Part::binding(&instructions, WORK_EXCHANGE, &instructions));
+}
+
+/// A queue that holds the newest message and no other.
+fn newest(name: &str, parts: &mut Vec<Part>) {
     let arguments = [
         ("x-max-length", int(1)),
         ("x-overflow", text("drop-head")),
         ("x-delivery-limit", int(NO_DELIVERY_LIMIT)),
     ];
-    parts.push(Part::queue(&cursor, &arguments));
-    parts.push(Part::binding(&cursor, WORK_EXCHANGE, &cursor));
-    let instructions = Topology::instructions_queue(&scheme.scheme);
-    parts.push(Part::queue(&instructions, &[("x-delivery-limit", int(NO_DELIVERY_LIMIT))]));
-    parts.push(Part::binding(&instructions, WORK_EXCHANGE, &instructions));
+    parts.push(Part::queue(name, &arguments));
+    parts.push(Part::binding(name, WORK_EXCHANGE, name));
+}
+
+/// Arguments as JSON; only these three kinds are ever declared.
+fn plain(arguments: &FieldTable) -> BTreeMap<String, serde_json::Value> {
+    let value = |value: &AMQPValue| match value {
+        AMQPValue::LongLongInt(number) => (*number).into(),
+        AMQPValue::Boolean(flag) => (*flag).into(),
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned().into(),
+        _ => serde_json::Value::Null,
+    };
+    arguments.inner().iter().map(|(name, found)| (name.to_string(), value(found))).collect()
 }
 
 pub(crate) fn int(n: i64) -> AMQPValue {
@@ -249,6 +284,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn arguments_are_told_as_the_management_api_writes_them() {
+        let queues = Topology::new([("a", 1)]).queues();
+        let (_, load) = queues.iter().find(|(name, _)| name == "load.a").unwrap();
+        assert_eq!(load["x-single-active-consumer"], true);
+        assert_eq!((&load["x-delivery-limit"], &load["x-queue-type"]), (&1_000.into(), &"quorum".into()));
+        assert!(queues.iter().flat_map(|(_, arguments)| arguments.values()).all(|value| !value.is_null()));
+    }
+
+    #[test]
     fn a_binding_comes_after_what_it_binds_and_a_name_once() {
         let parts = Topology::new([("a", 1), ("b", 3)]).parts();
         let mut there = std::collections::HashSet::new();
@@ -261,8 +305,16 @@ mod tests {
                 part => assert!(there.insert((part.what(), part.name())), "{} twice", part.name()),
             }
         }
-        for queue in ["load.a", "load.b.0", "load.b.2", "loaders.b", "cursor.a", "instructions.a", "wait.2h"]
-        {
+        for queue in [
+            "load.a",
+            "load.b.0",
+            "load.b.2",
+            "loaders.b",
+            "cursor.a",
+            "instructions.a",
+            "reconcile.b",
+            "wait.2h",
+        ] {
             assert!(there.contains(&("queue", queue.to_owned())), "{queue}");
         }
         assert!(!there.contains(&("queue", "loaders.a".to_owned())), "one queue has nothing to be balanced");

@@ -16,7 +16,13 @@ use lapin::{
     types::FieldTable,
 };
 
-use crate::{connection::ConnectError, topology::short};
+use tokio::time::Instant;
+
+use crate::{
+    connection::ConnectError,
+    inspect::{RETURN_MAX, RETURN_PAUSE, ready},
+    topology::short,
+};
 
 /// The first span, before the size of messages is known.
 const FIRST_SPAN: u16 = 64;
@@ -203,17 +209,42 @@ impl<'a> Walk<'a> {
 
     /// Ends the walk: what was not acknowledged returns. The queue has carried out every acknowledgement when this succeeds.
     pub(crate) async fn close(mut self) -> Result<(), ConnectError> {
-        self.consumer = None;
+        let timeout = self.timeout + RETURN_MAX;
         let close = async {
+            if let (Some(consumer), Some(span)) = (self.consumer.take(), self.spans.last()) {
+                // Otherwise what returns from the first spans could be sent to the last one again, and end up behind.
+                let cancelled =
+                    span.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await;
+                cancelled.map_err(|e| ConnectError::of(&e))?;
+            }
             for span in self.spans.iter().filter(|span| span.has_acked()) {
                 span.settled(&self.queue).await?;
             }
+            let returns = Instant::now() + RETURN_MAX;
+            let several = self.spans.len() > 1;
+            let mut expected =
+                if several { ready(self.connection, &self.queue).await?.unwrap_or(0) } else { 0 };
             for span in &self.spans {
                 span.channel.close(200, "read".into()).await.map_err(|e| ConnectError::of(&e))?;
+                expected = expected.saturating_add(u32::try_from(span.open).unwrap_or(u32::MAX));
+                if several {
+                    self.wait_ready(expected, returns).await?;
+                }
             }
             Ok(())
         };
-        tokio::time::timeout(self.timeout, close).await.map_err(|_| answerless())?
+        tokio::time::timeout(timeout, close).await.map_err(|_| answerless())?
+    }
+
+    /// The broker answers the close of a channel before the queue has its messages back; a span that is closed meanwhile
+    /// could overtake it. Whoever publishes or takes meanwhile makes this inexact, and only the order is at stake.
+    async fn wait_ready(&self, expected: u32, until: Instant) -> Result<(), ConnectError> {
+        while Instant::now() < until
+            && ready(self.connection, &self.queue).await?.is_some_and(|there| there < expected)
+        {
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
+        Ok(())
     }
 
     async fn open_span(&mut self) -> Result<(), ConnectError> {

@@ -1,7 +1,9 @@
 //! Work as an AMQP message: the body is the document, everything about it is in properties and headers.
 
 use bytes::Bytes;
-use kingpost_model::{FailureRecord, Origin, RecordKey, Route, StageName, Work, WorkId};
+use kingpost_model::{
+    FailureRecord, Origin, RecordKey, Route, StageName, TRACESTATE_BYTES_MAX, Work, WorkId,
+};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, LongString, ShortString},
@@ -28,6 +30,7 @@ const MODIFIED: &str = "kingpost-modified-ms";
 const EXTRACTED: &str = "kingpost-extracted-ms";
 const UNCLEAR_SINCE: &str = "kingpost-unclear-since-ms";
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 const FIRST_FAILURE: &str = "kingpost-first-failure";
 const LAST_FAILURE: &str = "kingpost-last-failure";
 /// The work queue that a waiting or dead message belongs to, which is its routing key back.
@@ -35,7 +38,7 @@ const QUEUE: &str = "kingpost-queue";
 /// The last failure's kind by itself, so that a broker's own tools can show it.
 const FAILURE_KIND: &str = "kingpost-failure-kind";
 /// What this release reads itself; everything else is carried along unread, a newer release's headers as well.
-const KNOWN: [&str; 19] = [
+const KNOWN: [&str; 20] = [
     DOCUMENT,
     KEY,
     SCHEME,
@@ -50,6 +53,7 @@ const KNOWN: [&str; 19] = [
     EXTRACTED,
     UNCLEAR_SINCE,
     TRACEPARENT,
+    TRACESTATE,
     FIRST_FAILURE,
     LAST_FAILURE,
     FAILURE_KIND,
@@ -121,6 +125,7 @@ pub(crate) fn properties(work: &Work, queue: &str, app: &ShortString, now_s: u64
         (SOURCE_NUMBER, work.source_number.as_deref()),
         (WRITE_KEY, work.write_key.as_deref()),
         (TRACEPARENT, work.traceparent.as_deref()),
+        (TRACESTATE, work.tracestate.as_deref().filter(|state| state.len() <= TRACESTATE_BYTES_MAX)),
         (FAILURE_KIND, work.last_failure.as_ref().map(|f| f.kind.as_str())),
     ] {
         if let Some(value) = value {
@@ -224,6 +229,7 @@ pub(crate) fn work(route: &Route, properties: &BasicProperties, body: Bytes, now
     work.unclear_since_ms = get(UNCLEAR_SINCE).map(|value| as_int(value).unwrap_or(now_ms));
     work.reply_to = properties.reply_to().as_ref().map(|queue| queue.as_str().to_owned());
     work.traceparent = text(TRACEPARENT);
+    work.tracestate = text(TRACESTATE);
     work.first_failure = first_failure;
     work.last_failure = last_failure;
     work.headers = foreign;
@@ -235,6 +241,25 @@ pub(crate) fn delivery_count(properties: &BasicProperties) -> u64 {
     let headers = properties.headers().as_ref();
     let count = headers.and_then(|h| h.inner().get(DELIVERY_COUNT)).and_then(as_int);
     count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+}
+
+/// When a message came into its queue, in milliseconds since the epoch: when it was published, or when the broker moved it
+/// there from a retry tier. Both are told in whole seconds, by the publisher's clock and the broker's. Nothing when somebody
+/// published it without a time.
+pub(crate) fn queued_ms(properties: &BasicProperties) -> Option<i64> {
+    let published = properties.timestamp().and_then(|at| i64::try_from(at).ok());
+    published.max(moved(properties)).filter(|at| *at > 0)?.checked_mul(1_000)
+}
+
+/// When the broker last moved a message to another queue. A copy that we publish carries nothing of earlier moves.
+fn moved(properties: &BasicProperties) -> Option<i64> {
+    let headers = properties.headers().as_ref()?.inner();
+    let AMQPValue::FieldArray(moves) = headers.get("x-death")? else { return None };
+    let times = moves.as_slice().iter().filter_map(|one| match one {
+        AMQPValue::FieldTable(one) => one.inner().get("time").and_then(as_int),
+        _ => None,
+    });
+    times.max()
 }
 
 /// Why the broker itself dead-lettered a message, if it did: `delivery_limit`, `rejected`, `expired` or `maxlen`.
@@ -278,6 +303,7 @@ mod tests {
         work.modified_ms = Some(1_700_000_000_000);
         work.unclear_since_ms = Some(1_700_000_000_001);
         work.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into());
+        work.tracestate = Some("vendor=1".into());
         work.reply_to = Some("replay.1".into());
         work.headers = vec![("ticket".into(), "T-1".into())];
         let record = FailureRecord::of(&Failure::new(FailureKind::Transient, "冲突"), &work, 5, "w/1");
@@ -304,6 +330,24 @@ mod tests {
         let properties = BasicProperties::default().with_headers(table);
         work = super::work(&Route::new(StageName::Load, "s"), &properties, work.body, 9);
         assert_eq!(work.headers, [("ticket".to_owned(), "T-1".to_owned())]);
+    }
+
+    #[test]
+    fn a_message_came_into_its_queue_with_its_publish_or_its_return_from_a_tier() {
+        let published = BasicProperties::default().with_timestamp(1_700_000_000);
+        assert_eq!(queued_ms(&published), Some(1_700_000_000_000));
+        assert_eq!(queued_ms(&BasicProperties::default()), None);
+        assert_eq!(queued_ms(&BasicProperties::default().with_timestamp(u64::MAX)), None);
+        let death = |at: u64| {
+            let mut one = FieldTable::default();
+            insert_text(&mut one, "queue", "wait.30s");
+            insert(&mut one, "time", AMQPValue::Timestamp(at));
+            AMQPValue::FieldTable(one)
+        };
+        let deaths = vec![death(1_700_000_030), death(1_600_000_000)];
+        let mut table = FieldTable::default();
+        insert(&mut table, "x-death", AMQPValue::FieldArray(deaths.into()));
+        assert_eq!(queued_ms(&published.with_headers(table)), Some(1_700_000_030_000));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use kingpost_wdt::{Client, Method, QimenConfig, SignMethod, Transport, WdtConfig
 
 use crate::{
     kingdee::{self, Form, KingdeeBooks, KingdeeTarget, Looker, TargetSpec},
+    probe::{SourceProbe, TargetProbe},
     wdt::{WdtSource, WdtSpec},
 };
 
@@ -35,6 +36,19 @@ const BEHIND_US: Duration = Duration::from_secs(60);
 pub trait Calls: Send + Sync + 'static {
     /// A call of an operation of a system ended; the outcome is one of few words.
     fn call(&self, system: &'static str, operation: &'static str, outcome: &'static str, took: Duration);
+
+    /// The server at an address showed this certificate (DER), which wasn't the last one.
+    fn peer_certificate(&self, _system: &'static str, _address: &str, _der: &[u8]) {}
+}
+
+/// Passes on the certificates of a server.
+fn certificates(
+    system: &'static str,
+    address: &str,
+    calls: &Arc<dyn Calls>,
+) -> impl Fn(&[u8]) + Send + Sync + 'static {
+    let (address, calls) = (address.to_owned(), Arc::clone(calls));
+    move |der| calls.peer_certificate(system, &address, der)
 }
 
 /// Counts nothing.
@@ -58,6 +72,7 @@ pub fn source(
         SourceSystem::Wdt => {
             let client =
                 Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
+            client.on_peer_certificate(certificates("wdt", &settings.url, &calls));
             let spec = &scheme.source;
             let source = WdtSpec {
                 method: spec.method.clone(),
@@ -72,6 +87,31 @@ pub fn source(
     }
 }
 
+/// What asks a scheme's source whether it would answer, for a person.
+///
+/// # Errors
+/// Settings that are each right but don't go together.
+pub fn source_probe(scheme: &Scheme, settings: &WdtSettings) -> Result<SourceProbe, Problems> {
+    match scheme.source.system {
+        SourceSystem::Wdt => {
+            let client =
+                Client::new(wdt_config(settings)).map_err(|error| together("WDT_URL", &error.to_string()))?;
+            let spec = &scheme.source;
+            let params = with_cancelled(&spec.params, &spec.cancelled);
+            Ok(SourceProbe { client, method: spec.method.clone(), params })
+        }
+    }
+}
+
+/// What asks a scheme's target whether it would take its documents, for a person; it writes nothing.
+///
+/// # Errors
+/// Settings that are each right but don't go together.
+pub fn target_probe(scheme: &Scheme, settings: &KingdeeSettings) -> Result<TargetProbe, Problems> {
+    let Looker { client, form, texts, .. } = looker(scheme, settings)?;
+    Ok(TargetProbe { client, form, texts })
+}
+
 /// The target that a scheme writes to.
 ///
 /// # Errors
@@ -84,6 +124,7 @@ pub fn target(
     match scheme.target.system {
         TargetSystem::Kingdee => {
             let Looker { client, form, finish, texts } = looker(scheme, settings)?;
+            client.on_peer_certificate(certificates("kingdee", &settings.url, &calls));
             let options = save_options(&scheme.target.options);
             let on_change = match scheme.target.on_change {
                 OnChange::Ignore => kingdee::OnChange::Ignore,

@@ -26,6 +26,7 @@ pub struct WdtSpec {
     /// Statuses of cancelled documents.
     pub cancelled: Vec<String>,
 }
+
 /// How long a window that isn't over on WDT's own clock is left alone at a time.
 const CLOCK_WAIT: Duration = Duration::from_secs(30);
 
@@ -89,21 +90,11 @@ impl WdtSource {
         answer.map_err(|e| failure(&e))
     }
 
-    /// What a document has where the scheme asks for something else.
-    fn differences(&self, row: &Row) -> Vec<String> {
-        let differs = |(name, wanted): &(String, String)| {
-            let found = row.field(name)?;
-            let meets = wanted.split(',').any(|one| one.trim() == found);
-            (!meets).then(|| format!("its {name} is {found}, the scheme asks for {wanted}"))
-        };
-        self.spec.params.iter().filter_map(differs).collect()
-    }
-
-    /// Why a document that somebody brings is none that WDT would have answered. What it doesn't say can't be held against a
-    /// criterion, so it has to say it.
-    fn unfit(&self, row: &Row) -> Vec<String> {
+    /// What a document has where the scheme asks for something else. What one of WDT's answers doesn't say can't be held
+    /// against it; one that somebody `brings` has to say it.
+    fn differences(&self, row: &Row, brings: bool) -> Vec<String> {
         let by_number = Method::find(&self.spec.method).and_then(|method| method.by_number);
-        let unfit = |(criterion, wanted): &(String, String)| {
+        let differs = |(criterion, wanted): &(String, String)| {
             if SHAPING.contains(&criterion.as_str()) || criterion.starts_with("need_") {
                 return None;
             }
@@ -112,16 +103,16 @@ impl WdtSource {
                 _ => criterion,
             };
             match row.field(field) {
-                None => Some(format!("it has no {field}, the scheme asks for {wanted}")),
+                None => brings.then(|| format!("it has no {field}, the scheme asks for {wanted}")),
                 Some(found) if wanted.split(',').any(|one| one.trim() == found) => None,
                 Some(found) => Some(format!("its {field} is {found}, the scheme asks for {wanted}")),
             }
         };
-        self.spec.params.iter().filter_map(unfit).collect()
+        self.spec.params.iter().filter_map(differs).collect()
     }
 
     fn left_out(&self, row: &Row) -> String {
-        let reasons = self.differences(row);
+        let reasons = self.differences(row, false);
         match reasons.is_empty() {
             true => "the criteria of the scheme leave it out".to_owned(),
             false => reasons.join("; "),
@@ -241,7 +232,7 @@ impl Source for WdtSource {
                 "a document is a JSON object, this is something else".to_owned(),
             );
         };
-        let reasons = self.unfit(&row);
+        let reasons = self.differences(&row, true);
         if !reasons.is_empty() {
             return refused(FailureKind::Refused, reasons.join("; "));
         }
@@ -282,7 +273,7 @@ fn outcome(class: Class) -> &'static str {
 }
 
 /// What a failed call means for the window.
-fn failure(error: &WdtError) -> Failure {
+pub(crate) fn failure(error: &WdtError) -> Failure {
     let kind = match error.class {
         Class::Transport => FailureKind::Unavailable,
         Class::Throttled { .. } => FailureKind::Throttled,

@@ -1,12 +1,13 @@
-//! Reading windows completely, for whoever only looks: page by page back to front, counted against the source's count.
+//! Counted windows completely, for whoever only looks: page by page back to front, counted against the source's count.
 //!
 //! The extractor has a reader of its own, which publishes page by page, hands halves on as messages and ends with its
 //! lease. This one keeps nothing and publishes nothing; what both go by is the same: a document that changes while its
-//! window is read leaves it, and everything behind it moves one place towards pages that are still to be read.
+//! window is read leaves it, and everything behind it moves one place towards pages that are still to be read. Whether a
+//! window was read whole both ask of [`Passes`].
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
-use kingpost_model::{Document, Failure, FailureKind, Page, Source, Window};
+use kingpost_model::{Counted, Document, Failure, FailureKind, Page, Pass, Passes, Source, Window};
 use tokio::{sync::Mutex, time::Instant};
 
 /// A window of more pages than this is halved before it is read, so that a failure costs little.
@@ -119,9 +120,8 @@ pub struct WindowReader<'a> {
     pub told: &'a (dyn Fn(&Failure, Duration) + Sync),
 }
 
-enum Pass {
-    /// Every page was read: distinct documents, and the source's count.
-    Read(u64, Option<u64>),
+enum Over {
+    Read(Pass),
     TooWide(Failure),
 }
 
@@ -148,73 +148,67 @@ impl WindowReader<'_> {
         Ok(())
     }
 
-    /// Reads a window, and once more when it gave fewer documents than the source counts; the inner error is for a window
+    /// Reads a window, and again when it gave fewer documents than the source counts; the inner error is for a window
     /// that has to be halved.
     async fn whole<E>(
         &self,
         window: Window,
         each: &mut (dyn FnMut(Document) -> Result<(), E> + Send),
     ) -> Result<Result<(), Failure>, Unread<E>> {
-        let mut evidence = Vec::new();
-        for _ in 0..2 {
-            match self.pass(window, each).await? {
-                Pass::TooWide(failure) => return Ok(Err(failure)),
-                Pass::Read(distinct, Some(total)) if distinct < total => {
-                    evidence.push(format!("{distinct} of {total}"));
-                }
-                Pass::Read(..) => return Ok(Ok(())),
+        let mut passes = Passes::new(window);
+        loop {
+            let pass = match self.pass(window, &passes, each).await? {
+                Over::TooWide(failure) => return Ok(Err(failure)),
+                Over::Read(pass) => pass,
+            };
+            match passes.end(pass) {
+                Counted::Whole(_) => return Ok(Ok(())),
+                Counted::Again | Counted::Miscounted { .. } => {}
+                Counted::Short(failure) => return Ok(Err(failure)),
             }
         }
-        let text = format!(
-            "the window {window} was read twice and gave fewer documents than the source counts ({}); check the page \
-             base and the account's permissions in the source system",
-            evidence.join(", then ")
-        );
-        Ok(Err(Failure::new(FailureKind::Incomplete, text)))
     }
 
     async fn pass<E>(
         &self,
         window: Window,
+        passes: &Passes,
         each: &mut (dyn FnMut(Document) -> Result<(), E> + Send),
-    ) -> Result<Pass, Unread<E>> {
+    ) -> Result<Over, Unread<E>> {
         let first = match self.page(window, 0).await {
             Ok(page) => page,
-            Err(failure) if failure.kind == FailureKind::Incomplete => return Ok(Pass::TooWide(failure)),
+            Err(failure) if failure.kind == FailureKind::Incomplete => return Ok(Over::TooWide(failure)),
             Err(failure) => return Err(Unread::Source(failure)),
         };
         let size = u64::from(self.source.page_size().max(1));
-        // Without a count, or with one that the page itself refutes, the end is looked for.
-        let counted = first.total.filter(|total| *total >= first.documents.len() as u64);
-        let pages = match counted {
+        // Without a count that is believed, the end is looked for.
+        let pages = match passes.believed(&first) {
             Some(total) => total.div_ceil(size).max(1),
             None => match self.count_pages(window, &first).await {
                 Ok(pages) => pages,
-                Err(failure) if failure.kind == FailureKind::Incomplete => return Ok(Pass::TooWide(failure)),
+                Err(failure) if failure.kind == FailureKind::Incomplete => return Ok(Over::TooWide(failure)),
                 Err(failure) => return Err(Unread::Source(failure)),
             },
         };
         let most = most_pages(window);
         if pages > u64::from(most) {
             let text = format!("{window} holds {pages} pages where {most} are read at a time");
-            return Ok(Pass::TooWide(Failure::new(FailureKind::Incomplete, text)));
+            return Ok(Over::TooWide(Failure::new(FailureKind::Incomplete, text)));
         }
-        let (mut seen, mut total) = (HashSet::new(), counted);
+        let mut pass = Pass::default();
         let mut only = (pages == 1).then_some(first);
         for number in (0..u32::try_from(pages).unwrap_or(u32::MAX)).rev() {
             let page = match only.take() {
                 Some(page) => page,
                 None => self.page(window, number).await.map_err(Unread::Source)?,
             };
-            if number == 0 {
-                total = page.total.or(total);
-            }
+            passes.count(&mut pass, &page);
             for document in page.documents {
-                seen.insert(document.number.clone().unwrap_or_else(|| hash_of(&document)));
+                pass.seen.insert(document.number.clone().unwrap_or_else(|| hash_of(&document)));
                 each(document).map_err(Unread::Taker)?;
             }
         }
-        Ok(Pass::Read(seen.len() as u64, total))
+        Ok(Over::Read(pass))
     }
 
     /// Reads forward until a page is empty; a short page may stand in the middle.

@@ -26,6 +26,10 @@ pub(crate) trait Lead: Send + Sync {
     fn instruction(&mut self) -> impl Future<Output = Result<Option<Bytes>, String>> + Send;
     /// Settles the instruction in hand.
     fn instructed(&mut self) -> impl Future<Output = Result<(), String>> + Send;
+    /// How a comparison of both books ended, in hand until it is noted.
+    fn result(&mut self) -> impl Future<Output = Result<Option<Bytes>, String>> + Send;
+    /// Settles the result in hand.
+    fn noted(&mut self) -> impl Future<Output = Result<(), String>> + Send;
     /// Publishes windows and, once all are confirmed, the cursor behind them.
     fn advance(
         &mut self,
@@ -77,6 +81,14 @@ impl Lead for Leadership {
 
     async fn instructed(&mut self) -> Result<(), String> {
         Leadership::instructed(self).await.map_err(|e| e.to_string())
+    }
+
+    async fn result(&mut self) -> Result<Option<Bytes>, String> {
+        Leadership::result(self).await.map_err(|e| e.to_string())
+    }
+
+    async fn noted(&mut self) -> Result<(), String> {
+        Leadership::noted(self).await.map_err(|e| e.to_string())
     }
 
     async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), String> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kingpost_model::{
-    Document, Failure, FailureKind, FieldProblem, Origin, RecordKey, Route, StageName, Window, Work, WorkId,
+    Document, Failure, FailureKind, FieldProblem, Origin, RecordKey, Route, StageName, TraceContext, Window,
+    Work, WorkId,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +20,8 @@ pub(crate) struct Sender<'a> {
     pub(crate) origin: Origin,
     /// Every document may have been seen before.
     pub(crate) verify: bool,
+    /// The place that documents come behind in their trace.
+    pub(crate) trace: Option<&'a TraceContext>,
 }
 
 /// What of one window was published, and what can't be.
@@ -62,6 +65,9 @@ impl Ledger {
         let verify = sender.verify || other || was_in_reach(window, document.modified_ms);
         let key = RecordKey::new(sender.document, number);
         let mut work = Work::new(id, StageName::Transform, sender.scheme, key, document.body);
+        if let Some(trace) = sender.trace {
+            work.set_trace(trace);
+        }
         work.origin = sender.origin;
         work.verify = verify;
         work.cancelled = document.cancelled;

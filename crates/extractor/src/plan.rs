@@ -8,10 +8,10 @@ use std::{
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, source};
-use kingpost_model::{Route, Source, StageName};
+use kingpost_model::{Reconciled, Route, Source, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
-use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics};
+use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics, ReconciliationMetrics};
 use kingpost_worker::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal, now_ms};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,7 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let mut intakes = Vec::new();
     for scheme in &schemes {
         let Some(account) = settings.wdt.get(&scheme.account) else { continue };
+        expiries(&context.metrics, scheme, account);
         let ending = CancellationToken::new();
         let shared = shared(scheme, account, &context.metrics);
         let shared = Arc::clone(limited.entry(shared.key()).or_insert(shared));
@@ -58,16 +59,33 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     }
     problems.or(())?;
     background.push(hearing(limited.into_values().collect()));
+    let mut receptions = Vec::new();
     if let Some(settings) = settings.push {
-        background.push(push::receiving(
-            push::listen(settings.addr).map_err(Problems::from)?,
-            settings,
-            intakes,
-        ));
+        let listener = push::listen(settings.addr).map_err(Problems::from)?;
+        receptions.push(push::receiving(listener, settings, intakes));
     }
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     let accounts = schemes.iter().map(|s| s.account.clone()).collect();
-    Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
+    Ok(Plan {
+        common: settings.common,
+        worker: settings.worker,
+        accounts,
+        topology,
+        lanes,
+        background,
+        receptions,
+    })
+}
+
+/// Tells when what an account is reached with expires.
+fn expiries(metrics: &Metrics, scheme: &Scheme, settings: &WdtSettings) {
+    let erp = metrics.erp("wdt");
+    if let Some(file) = &settings.ca_file {
+        erp.trusted_certificates(file);
+    }
+    if let Some(unix_s) = settings.app_secret_expires {
+        erp.secret_expires(scheme.account.as_deref().unwrap_or("default"), unix_s);
+    }
 }
 
 /// The account that a scheme's calls are counted by.
@@ -129,7 +147,10 @@ fn scheduler(scheme: &Scheme, ending: CancellationToken) -> Background {
     };
     Box::new(move |context: BackgroundContext| {
         Box::pin(async move {
-            let observer = Extraction(context.metrics.extraction(&schedule.scheme));
+            let observer = Schedules {
+                extraction: context.metrics.extraction(&schedule.scheme),
+                reconciliation: context.metrics.reconciliation(&schedule.scheme),
+            };
             // A stage isn't told that its worker stops, but what runs beside it is.
             let tell = async {
                 context.stop.cancelled().await;
@@ -145,6 +166,10 @@ struct Erp(ErpMetrics);
 impl Calls for Erp {
     fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.request(operation, outcome, took);
+    }
+
+    fn peer_certificate(&self, _: &'static str, address: &str, der: &[u8]) {
+        self.0.peer_certificate(address, der);
     }
 }
 
@@ -178,12 +203,21 @@ impl WindowObserver for Extraction {
     }
 }
 
-impl CursorObserver for Extraction {
+struct Schedules {
+    extraction: ExtractionMetrics,
+    reconciliation: ReconciliationMetrics,
+}
+
+impl CursorObserver for Schedules {
     fn lag(&self, seconds: i64) {
-        self.0.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        self.extraction.cursor_lag(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     }
 
     fn backlog(&self, windows: u64) {
-        self.0.backlog(windows);
+        self.extraction.backlog(windows);
+    }
+
+    fn reconciled(&self, last: Option<&Reconciled>) {
+        self.reconciliation.show(last);
     }
 }

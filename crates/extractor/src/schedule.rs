@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kingpost_model::{Agenda, Answer, Instruction, Origin, Route, StageName, Window, Work};
+use kingpost_model::{Agenda, Answer, Instruction, Origin, Reconciled, Route, StageName, Window, Work};
 use kingpost_worker::now_ms;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,8 @@ const STANDSTILL: Duration = Duration::from_secs(30);
 const ENOUGH: Duration = Duration::from_secs(1);
 /// Pause between two looks at what people ask for, and at whether the pipeline has room.
 const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked whether both books were compared again.
+const RESULTS: Duration = Duration::from_secs(10);
 /// Windows that are cut at a time beside the live ones, however many extractors there are.
 const PERIOD_WINDOWS_MAX: usize = 8;
 /// Documents that may wait in the stages behind before nothing is cut beside the live windows: what loaders have in hand
@@ -46,11 +48,13 @@ pub(crate) struct Schedule {
     pub(crate) shards: u32,
 }
 
-/// Told how far behind the cursor is, and how much is to be cut beside it.
+/// Told how far behind the cursor is, how much is to be cut beside it, and how the last comparison of both books ended.
 pub(crate) trait CursorObserver: Send + Sync {
     fn lag(&self, seconds: i64);
     /// Windows that are still to be cut of all periods.
     fn backlog(&self, windows: u64);
+    /// The last comparison of both books; nothing when there was none, or another extractor leads and tells of it.
+    fn reconciled(&self, last: Option<&Reconciled>);
 }
 
 /// Why windows are not cut any more.
@@ -83,6 +87,8 @@ pub(crate) async fn run<E: Election>(
                     () = stop.cancelled() => None,
                     end = lead(&mut leadership, schedule, observer) => Some(end),
                 };
+                // Before another one can lead, so that no two tell different results.
+                observer.reconciled(None);
                 leadership.resign().await;
                 match end {
                     Some(End::Lost(error)) => {
@@ -123,6 +129,8 @@ struct Leading<'a, L> {
     inherited: bool,
     /// When the live windows are looked at again.
     live: Instant,
+    /// When it is looked again whether both books were compared.
+    results: Instant,
     paces: Paces,
 }
 
@@ -147,8 +155,18 @@ impl<'a, L: Lead> Leading<'a, L> {
                 }
             },
         };
-        let (live, paces) = (Instant::now(), Paces::default());
-        Ok(Leading { leadership, schedule, observer, agenda, inherited: true, live, paces })
+        observer.reconciled(agenda.reconciled.as_ref());
+        let (now, paces) = (Instant::now(), Paces::default());
+        Ok(Leading {
+            leadership,
+            schedule,
+            observer,
+            agenda,
+            inherited: true,
+            live: now,
+            results: now,
+            paces,
+        })
     }
 
     async fn run(&mut self) -> End {
@@ -165,6 +183,10 @@ impl<'a, L: Lead> Leading<'a, L> {
     /// Everything that is due, in the order of its precedence; and how long to wait for more.
     async fn round(&mut self) -> Result<Duration, String> {
         self.instructions().await?;
+        if Instant::now() >= self.results {
+            self.results().await?;
+            self.results = Instant::now() + RESULTS;
+        }
         let now_s = now_s();
         self.observer.lag(now_s.saturating_sub(self.agenda.cursor_s));
         self.observer.backlog(agenda::windows_left(&self.agenda, self.schedule.cutting));
@@ -220,6 +242,24 @@ impl<'a, L: Lead> Leading<'a, L> {
             agenda.answered(Answer { id, refused });
             self.leadership.advance(Vec::new(), agenda.write().into()).await?;
             self.agenda = agenda;
+        }
+        Ok(())
+    }
+
+    /// Keeps how the last comparison of both books ended. A result is settled behind the agenda that holds it.
+    async fn results(&mut self) -> Result<(), String> {
+        let scheme = self.schedule.scheme.as_str();
+        while let Some(body) = self.leadership.result().await? {
+            match Reconciled::read(scheme, &body) {
+                Ok(result) => {
+                    let agenda = Agenda { reconciled: Some(result), ..self.agenda.clone() };
+                    self.leadership.advance(Vec::new(), agenda.write().into()).await?;
+                    self.agenda = agenda;
+                    self.observer.reconciled(self.agenda.reconciled.as_ref());
+                }
+                Err(error) => warn!(scheme, error, "the result of a comparison can't be read and is dropped"),
+            }
+            self.leadership.noted().await?;
         }
         Ok(())
     }

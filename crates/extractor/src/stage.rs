@@ -63,6 +63,7 @@ impl ExtractStage {
                 return decide(Failure::new(FailureKind::Malformed, text), work.attempt);
             }
         };
+        let trace = work.trace();
         let reading = Reading {
             source: &*self.source,
             account: &self.account,
@@ -74,6 +75,7 @@ impl ExtractStage {
                 document: &self.document,
                 origin: work.origin,
                 verify: item.redelivered || work.verify || work.attempt > 1 || work.origin != Origin::Live,
+                trace: trace.as_ref(),
             },
             clock: now_ms,
         };

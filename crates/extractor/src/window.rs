@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use kingpost_model::{
-    Document, Failure, FailureKind, Lease, Origin, Outbox, Page, RecordKey, Route, Source, StageName, Window,
-    Work, WorkId,
+    Counted, Document, Failure, FailureKind, Lease, Origin, Outbox, Page, Pass, Passes, RecordKey, Route,
+    Source, StageName, Window, Work, WorkId,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -20,11 +20,6 @@ use crate::{
 const PAGES: u32 = 20;
 /// Pages that are read of a single second, which can't be split.
 const SECOND_PAGES: u32 = 2_000;
-/// A window that can be halved is read so many times before it is.
-const PASSES: usize = 2;
-/// A single second is read so many times, as long as that shows anything new: what was changed in one second may come in
-/// another order with every call.
-const SECOND_PASSES: usize = 12;
 
 /// What is extracted, and for whom.
 pub(crate) struct Reading<'a> {
@@ -61,25 +56,6 @@ pub(crate) enum Stopped {
     Abandoned,
 }
 
-/// What one pass from the last page to the first saw.
-struct Pass {
-    seen: HashSet<String>,
-    /// The highest count that any of its pages gave. Documents leave a window while it is read, and none enters it: so
-    /// this is how many there were when the first of these pages was read, those that left since included.
-    counted: Option<u64>,
-    /// The count changed from one page to another.
-    moved: bool,
-}
-
-impl Pass {
-    /// Whether nothing can be missing among what was seen.
-    ///
-    /// The count at the end would not do: a document that left after it was seen makes up for one that was never seen.
-    fn is_whole(seen: usize, counted: Option<u64>) -> bool {
-        counted.is_none_or(|counted| seen as u64 >= counted)
-    }
-}
-
 impl Reading<'_> {
     /// Reads a window from its last page to its first and publishes page by page.
     ///
@@ -112,39 +88,18 @@ impl Reading<'_> {
         patience: &Patience<'_>,
         ledger: &mut Ledger,
     ) -> Result<usize, Interrupted> {
-        let (mut seen, mut counted) = (HashSet::new(), None);
-        let mut evidence = Vec::new();
-        let mut believes = true;
+        let mut passes = Passes::new(window);
         loop {
-            let pass = self.pass(window, patience, ledger, believes).await?;
-            let (found, before) = (pass.seen.len(), seen.len());
-            if pass.counted.is_some_and(|counted| found as u64 > counted) {
-                // A count that is too low would end the window before its last page.
-                warn!(%window, found, counted = pass.counted, "the source counts fewer documents than it shows");
-                (believes, counted) = (false, None);
-                continue;
-            }
-            seen.extend(pass.seen);
-            counted = counted.max(pass.counted);
-            // Whatever there was when the first pass began has been seen at last, in whichever pass.
-            if Pass::is_whole(found, pass.counted) || Pass::is_whole(seen.len(), counted) {
-                return Ok(seen.len());
-            }
-            evidence.push(format!("{found} of {}", pass.counted.unwrap_or_default()));
-            let most = if window.halves().is_some() { PASSES } else { SECOND_PASSES };
-            let hopeless = seen.len() == before && !pass.moved;
-            if evidence.len() >= most || (hopeless && evidence.len() >= PASSES) {
-                break;
+            let pass = self.pass(window, patience, ledger, &passes).await?;
+            match passes.end(pass) {
+                Counted::Whole(documents) => return Ok(documents),
+                Counted::Again => {}
+                Counted::Miscounted { found, counted } => {
+                    warn!(%window, found, counted, "the source counts fewer documents than it shows");
+                }
+                Counted::Short(failure) => return Err(Interrupted::TooWide(failure)),
             }
         }
-        let times =
-            if evidence.len() == 2 { "twice".to_owned() } else { format!("{} times", evidence.len()) };
-        let text = format!(
-            "the window {window} was read {times} and gave fewer documents than the source counts ({}); check the page \
-             base and the account's permissions in the source system",
-            evidence.join(", then ")
-        );
-        Err(Interrupted::TooWide(Failure::new(FailureKind::Incomplete, text)))
     }
 
     /// Hands a window on as two halves; a single second can't be halved and fails.
@@ -163,6 +118,9 @@ impl Reading<'_> {
             let mut work =
                 window_work(self.sender.scheme, half, self.sender.origin).map_err(Stopped::Failed)?;
             // What the whole has published comes again in its halves.
+            if let Some(trace) = self.sender.trace {
+                work.set_trace(trace);
+            }
             work.verify = self.sender.verify || ledger.is_begun();
             self.outbox.put(Route::new(StageName::Extract, self.sender.scheme), work);
         }
@@ -183,17 +141,16 @@ impl Reading<'_> {
         window: Window,
         patience: &Patience<'_>,
         ledger: &mut Ledger,
-        believes: bool,
+        passes: &Passes,
     ) -> Result<Pass, Interrupted> {
         // A document is as old as the question: it may have changed while the answer was on its way.
         let mut asked_ms = (self.clock)();
         let first = patience.page(window, 0).await?;
-        let last = match counted(&first).filter(|_| believes) {
+        let last = match passes.believed(&first) {
             Some(total) => last_of(window, total, patience.page_size())?,
             None => find_last(window, &first, patience).await?,
         };
-        let mut seen = HashSet::new();
-        let mut totals = Vec::new();
+        let mut pass = Pass::default();
         let mut only = (last == 0).then_some(first);
         for number in (0..=last).rev() {
             let page = match only.take() {
@@ -203,12 +160,11 @@ impl Reading<'_> {
                     patience.page(window, number).await?
                 }
             };
-            totals.extend(page.total.filter(|_| believes));
-            self.publish(window, page.documents, asked_ms, ledger, &mut seen);
+            passes.count(&mut pass, &page);
+            self.publish(window, page.documents, asked_ms, ledger, &mut pass.seen);
             patience.flush().await?;
         }
-        let counted = totals.iter().max().copied();
-        Ok(Pass { seen, counted, moved: totals.iter().min().copied() != counted })
+        Ok(pass)
     }
 
     fn publish(
@@ -246,11 +202,6 @@ pub(crate) fn window_work(scheme: &str, window: Window, origin: Origin) -> Resul
 fn shared([left, mut right]: [Window; 2]) -> [Window; 2] {
     right.fresh_from_s = right.fresh_from_s.max(right.from_s);
     [left, right]
-}
-
-/// The source's count, unless the page itself refutes it.
-fn counted(page: &Page) -> Option<u64> {
-    page.total.filter(|total| *total >= page.documents.len() as u64)
 }
 
 /// The last page of a window whose documents are counted.

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::answer::{Cell, SaveAnswer};
 use crate::body::{Answer, BodyFault, decode, excerpt};
 use crate::catalogue::{Catalogue, Class};
-use crate::clock::{Clock, SystemClock, server_ahead};
+use crate::clock::{Clock, SystemClock, ahead_during, server_ahead};
 use crate::config::{Auth, ConfigError, KingdeeConfig};
 use crate::error::{KingdeeError, LoginClass, UnknownCause};
 use crate::lookup::{Found, LookUp};
@@ -53,9 +54,13 @@ struct Inner {
     config: KingdeeConfig,
     clock: Arc<dyn Clock>,
     shared: Shared,
+    /// Seconds by which the server was ahead of us; [`UNSEEN`] before its first answer.
+    ahead: AtomicI64,
     /// Everything that must not come back out of a server's text.
     secrets: Vec<SecretString>,
 }
+
+const UNSEEN: i64 = i64::MIN;
 
 /// A client with a session at hand. Its writes go out on that session and no other: they never log in first, and if
 /// the server has forgotten the session meanwhile they fail with [`KingdeeError::Session`].
@@ -146,7 +151,13 @@ impl KingdeeClient {
         }
         let tail = config.app_id.split_once('_').map_or_else(SecretString::default, |(_, tail)| tail.into());
         let secrets = vec![config.app_secret.clone(), client_secret, tail];
-        Ok(Self(Arc::new(Inner { http, base, config, clock, shared: Shared::default(), secrets })))
+        let (shared, ahead) = (Shared::default(), AtomicI64::new(UNSEEN));
+        Ok(Self(Arc::new(Inner { http, base, config, clock, shared, ahead, secrets })))
+    }
+
+    /// Has the server's own certificate (DER) told with its first answer, and whenever it is another one.
+    pub fn on_peer_certificate(&self, tell: impl Fn(&[u8]) + Send + Sync + 'static) {
+        self.0.http.on_peer_certificate(tell);
     }
 
     /// Saves documents of one form. Not atomic: judge the answer with
@@ -251,6 +262,13 @@ impl KingdeeClient {
     pub async fn query_business_info(&self, form: &str) -> Result<Box<RawValue>, KingdeeError> {
         let (_, return_data) = self.granted("QueryBusinessInfo", request::business_info(form)?).await?;
         self.present(return_data, "QueryBusinessInfo", "NeedReturnData")
+    }
+
+    /// Seconds by which the server's clock was ahead of ours at its last answer (negative: behind), refusals included;
+    /// `None` before that. What the call itself may have taken is not counted.
+    #[must_use]
+    pub fn server_ahead(&self) -> Option<i64> {
+        Some(self.0.ahead.load(Ordering::Relaxed)).filter(|ahead| *ahead != UNSEEN)
     }
 
     /// Ends the session, which holds memory on the server. Without one it does nothing.
@@ -365,7 +383,13 @@ impl KingdeeClient {
             body,
             timeout: Some(timeout),
         };
-        inner.http.post(request).await.map_err(|error| match error.delivery {
+        let before = inner.clock.unix_seconds();
+        let answer = inner.http.post(request).await;
+        let date = answer.as_ref().ok().and_then(|answer| answer.date.as_deref());
+        if let Some(ahead) = ahead_during(date, before, inner.clock.unix_seconds()) {
+            inner.ahead.store(ahead, Ordering::Relaxed);
+        }
+        answer.map_err(|error| match error.delivery {
             Delivery::NotSent => KingdeeError::NotSent { timeout: error.timeout, text: error.text },
             Delivery::Unknown => {
                 let cause = if error.timeout { UnknownCause::TimedOut } else { UnknownCause::Transport };

@@ -23,9 +23,23 @@ pub(crate) fn server_ahead(date: Option<&str>, ours: u64) -> Option<i64> {
     Some(theirs - i64::try_from(ours).ok()?)
 }
 
+/// [`server_ahead`] without what the call took, which began at `before`: the server's clock was read at some time between.
+pub(crate) fn ahead_during(date: Option<&str>, before: u64, after: u64) -> Option<i64> {
+    let (at_start, at_end) = (server_ahead(date, before)?, server_ahead(date, after)?);
+    Some(if at_end > 0 { at_end } else { at_start.min(0) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_call_is_not_taken_for_a_clock_that_differs() {
+        let date = Some("Wed, 01 Jan 2025 00:00:00 GMT");
+        assert_eq!(ahead_during(date, 1_735_689_590, 1_735_689_610), Some(0));
+        assert_eq!(ahead_during(date, 1_735_689_500, 1_735_689_510), Some(90));
+        assert_eq!(ahead_during(date, 1_735_689_650, 1_735_689_690), Some(-50));
+    }
 
     #[test]
     fn the_skew_is_the_servers_date_minus_our_clock() {

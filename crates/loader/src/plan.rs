@@ -36,6 +36,7 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let mut problems = Problems::new();
     for scheme in &schemes {
         let Some(account) = settings.kingdee.get(&scheme.account) else { continue };
+        expiries(&context.metrics, scheme, account);
         match scheme_lanes(scheme, account, &context.metrics) {
             Ok(of_scheme) => lanes.extend(of_scheme),
             Err(wrong) => problems = problems.merge(wrong),
@@ -45,7 +46,26 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
     let topology = Topology::new(schemes.iter().map(|s| (s.name.as_str(), s.target.shards)));
     let background = vec![say(schemes.iter().filter_map(hasty).collect())];
     let accounts = schemes.iter().map(|s| s.account.clone()).collect();
-    Ok(Plan { common: settings.common, worker: settings.worker, accounts, topology, lanes, background })
+    Ok(Plan {
+        common: settings.common,
+        worker: settings.worker,
+        accounts,
+        topology,
+        lanes,
+        background,
+        receptions: Vec::new(),
+    })
+}
+
+/// Tells when what an account is reached with expires.
+fn expiries(metrics: &Metrics, scheme: &Scheme, settings: &KingdeeSettings) {
+    let erp = metrics.erp("kingdee");
+    if let Some(file) = &settings.ca_file {
+        erp.trusted_certificates(file);
+    }
+    if let Some(unix_s) = settings.app_secret_expires {
+        erp.secret_expires(scheme.account.as_deref().unwrap_or("default"), unix_s);
+    }
 }
 
 /// What is wrong with a settle window that ends before a write does: the loader would look a document up, find nothing
@@ -111,6 +131,10 @@ struct Erp(ErpMetrics, ChangeMetrics);
 impl Calls for Erp {
     fn call(&self, _: &'static str, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.request(operation, outcome, took);
+    }
+
+    fn peer_certificate(&self, _: &'static str, address: &str, der: &[u8]) {
+        self.0.peer_certificate(address, der);
     }
 }
 

@@ -130,9 +130,10 @@ impl LoadStage {
                     }
                     if let Some(difference) = difference {
                         let (key, scheme) = (item.work.key.to_string(), item.work.scheme.as_str());
+                        let (trace_id, span_id) = item.work.trace_ids();
                         info!(
                             record.key = key,
-                            scheme, "left as it is in the target (id {id}): {difference}"
+                            scheme, trace_id, span_id, "left as it is in the target (id {id}): {difference}"
                         );
                     }
                     outbox.report(&item.work, Outcome::Loaded { number, id, how });
@@ -154,7 +155,11 @@ impl LoadStage {
         if failure.code.as_deref() == Some(DUPLICATE) {
             self.observer.duplicated();
             let (key, scheme, text) = (work.key.to_string(), work.scheme.as_str(), failure.text.as_str());
-            error!(record.key = key, scheme, "the target has a document twice, its key is stopped: {text}");
+            let (trace_id, span_id) = work.trace_ids();
+            error!(
+                record.key = key,
+                scheme, trace_id, span_id, "the target has a document twice, its key is stopped: {text}"
+            );
         }
         if [CHANGED, CANCELLED].iter().any(|code| failure.code.as_deref() == Some(code)) {
             self.observer.reported();

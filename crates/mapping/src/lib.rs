@@ -11,5 +11,6 @@ mod problem;
 pub mod spec;
 mod write;
 
+pub use language::table_uses;
 pub use mapping::{Mapping, Outcome, Scratch};
 pub use problem::{FieldProblem, Input, Rejection, SpecProblem};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Origin;
+use crate::{Origin, Reconciled};
 
 /// How many answers to instructions are remembered.
 const ANSWERS_MAX: usize = 50;
@@ -37,6 +37,8 @@ pub struct Agenda {
     pub skipped: Vec<Stretch>,
     /// What became of the last instructions.
     pub answers: Vec<Answer>,
+    /// How the last comparison of both books ended.
+    pub reconciled: Option<Reconciled>,
     /// What a newer release has written; it is kept, so that going back a release loses nothing of it.
     pub others: BTreeMap<String, Value>,
 }
@@ -63,6 +65,8 @@ struct Wire {
     skipped: Vec<Stretch>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     answers: Vec<Answer>,
+    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
+    reconciled: Option<Reconciled>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
@@ -82,6 +86,7 @@ impl From<Agenda> for Wire {
             periods: agenda.periods,
             skipped: agenda.skipped,
             answers: agenda.answers,
+            reconciled: agenda.reconciled,
             others: agenda.others,
         }
     }
@@ -99,6 +104,7 @@ impl From<Wire> for Agenda {
             periods: wire.periods,
             skipped: wire.skipped,
             answers: wire.answers,
+            reconciled: wire.reconciled,
             others: wire.others,
         }
     }
@@ -212,6 +218,7 @@ impl Agenda {
             periods: Vec::new(),
             skipped: Vec::new(),
             answers: Vec::new(),
+            reconciled: None,
             others: BTreeMap::new(),
         }
     }
@@ -369,19 +376,24 @@ pub struct Answer {
     pub refused: Option<String>,
 }
 
+/// A result of a comparison, if it can be read: nothing about it is worth that windows are cut no more.
+fn readable<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reconciled>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
+}
+
 /// Seconds since the epoch as RFC 3339 text in Beijing's offset.
-mod second {
+pub(crate) mod second {
     use jiff::{Timestamp, tz::Offset};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(second: &i64, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(second: &i64, to: S) -> Result<S::Ok, S::Error> {
         match Timestamp::from_second(*second) {
             Ok(time) => to.collect_str(&time.display_with_offset(Offset::constant(8))),
             Err(_) => to.serialize_str(&second.to_string()),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
         let text = String::deserialize(from)?;
         let time: Result<Timestamp, _> = text.parse();
         time.map(Timestamp::as_second).map_err(|e| D::Error::custom(format!("`{text}` is not a time: {e}")))
@@ -447,6 +459,23 @@ mod tests {
         let body = br#"{"scheme":"s","cursor":"2026-01-01T00:00:00+08:00","moon":{"phase":[1,2.5]}}"#;
         let agenda = Agenda::read("s", body).unwrap();
         assert_eq!(agenda.write(), body);
+    }
+
+    #[test]
+    fn a_result_that_can_not_be_read_stops_no_cursor() {
+        let reconciled = Reconciled {
+            scheme: "s".to_owned(),
+            from_s: START,
+            to_s: START + 86_400,
+            finished_s: START + 90_000,
+            agrees: true,
+            documents: BTreeMap::from([("matched".to_owned(), 3)]),
+        };
+        let agenda = Agenda { reconciled: Some(reconciled), ..Agenda::new("s", START) };
+        let body = agenda.write();
+        assert_eq!(Agenda::read("s", &body), Ok(agenda));
+        let newer = String::from_utf8(body).unwrap().replace("true", "\"mostly\"");
+        assert_eq!(Agenda::read("s", newer.as_bytes()), Ok(Agenda::new("s", START)));
     }
 
     #[test]

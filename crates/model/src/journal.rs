@@ -28,6 +28,12 @@ pub enum JournalStep {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         modified_ms: Option<i64>,
     },
+    /// A sender pushed a document, and it was handed to the transformer.
+    Pushed {
+        /// When the source last changed it, in milliseconds since the epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        modified_ms: Option<i64>,
+    },
     /// A document was mapped and handed to the loader.
     Mapped {
         /// Its number in the target.
@@ -86,6 +92,7 @@ impl JournalStep {
             JournalStep::WindowRead { .. } => "window-read",
             JournalStep::WindowSplit { .. } => "window-split",
             JournalStep::Extracted { .. } => "extracted",
+            JournalStep::Pushed { .. } => "pushed",
             JournalStep::Mapped { .. } => "mapped",
             JournalStep::Filtered => "filtered",
             JournalStep::Loaded { .. } => "loaded",
@@ -112,6 +119,7 @@ impl JournalStep {
             | JournalStep::Discarded(_)
             | JournalStep::Imported(_) => true,
             JournalStep::Extracted { .. }
+            | JournalStep::Pushed { .. }
             | JournalStep::Mapped { .. }
             | JournalStep::Retry { .. }
             | JournalStep::HandedBack
@@ -242,6 +250,13 @@ impl JournalWriter {
             host: self.host.clone(),
             step,
         }
+    }
+
+    /// The event of a document that a sender pushed and that is handed to the transformer.
+    pub fn pushed(&self, next: &Work, at_ms: i64) -> JournalEvent {
+        let mut event = self.event(next, JournalStep::Pushed { modified_ms: next.modified_ms }, at_ms);
+        event.stage = StageName::Extract.as_str().to_owned();
+        event
     }
 
     /// The event of work that was handed on: extracted for the transformer, mapped for the loader. Nothing for a window,
@@ -402,6 +417,7 @@ mod tests {
             JournalStep::WindowSplit { windows: 2 },
             JournalStep::Extracted { window: Some("a..b".into()), modified_ms: Some(7) },
             JournalStep::Extracted { window: None, modified_ms: None },
+            JournalStep::Pushed { modified_ms: Some(7) },
             JournalStep::Mapped { target_number: "CGRK1".into() },
             JournalStep::Filtered,
             JournalStep::Loaded {
@@ -478,9 +494,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pushed_is_an_event_of_the_first_stage() {
+        let mut next = work(StageName::Transform);
+        next.modified_ms = Some(7);
+        let event = writer().pushed(&next, 9);
+        assert_eq!(
+            (event.stage.as_str(), &event.step),
+            ("extract", &JournalStep::Pushed { modified_ms: Some(7) })
+        );
+        assert_eq!((event.work_id.as_str(), event.at_ms), ("RK1-ab", 9));
+    }
+
+    #[test]
     fn an_end_is_told_from_what_waits() {
         let waiting: Vec<_> = steps().into_iter().filter(|step| !step.is_end()).collect();
         let words: Vec<_> = waiting.iter().map(JournalStep::as_str).collect();
-        assert_eq!(words, ["extracted", "extracted", "mapped", "retry", "handed-back", "replayed"]);
+        assert_eq!(words, ["extracted", "extracted", "pushed", "mapped", "retry", "handed-back", "replayed"]);
     }
 }

@@ -123,8 +123,10 @@ pub struct Work {
     pub unclear_since_ms: Option<i64>,
     /// The queue that wants to be told what becomes of this message, and of what is made of it.
     pub reply_to: Option<String>,
-    /// W3C trace context.
+    /// W3C trace context, as it stood in the message; [`Work::trace`] reads it.
     pub traceparent: Option<String>,
+    /// What belongs to it, as it stood in the message.
+    pub tracestate: Option<String>,
     /// The first failure of this work, kept through every retry and replay.
     pub first_failure: Option<Box<FailureRecord>>,
     /// The last failure of this work.
@@ -160,6 +162,7 @@ impl Work {
             unclear_since_ms: None,
             reply_to: None,
             traceparent: None,
+            tracestate: None,
             first_failure: None,
             last_failure: None,
             headers: Vec::new(),

@@ -4,11 +4,14 @@
 mod act;
 mod clock;
 mod commands;
+mod doctor;
 mod ending;
 mod json;
+mod management;
 mod reconcile;
 mod replay;
 mod schedule;
+mod sealed;
 mod session;
 mod terminal;
 mod watch;

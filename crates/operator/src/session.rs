@@ -12,7 +12,7 @@ use kingpost_broker::{BrokerConfig, Inspector, JournalKeep};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{CommonSettings, Environment, operator, schemes_dir};
 
-use crate::{ending::Stop, terminal};
+use crate::{ending::Stop, management::Management, terminal};
 
 /// A person waits: a broker that is there answers a connection well within this.
 const CONNECT: Duration = Duration::from_secs(8);
@@ -58,6 +58,12 @@ impl Session {
             Ok(settings) => Ok(settings.common),
             Err(problems) => Err(Stop::settings(&problems)),
         }
+    }
+
+    /// RabbitMQ's management API; nothing where it isn't given.
+    pub(crate) fn management(&self) -> Result<Option<Management>, Stop> {
+        let settings = operator(&self.environment, &[]).map_err(|problems| Stop::settings(&problems))?;
+        settings.management.map(|settings| Management::new(&settings)).transpose().map_err(Stop::failed)
     }
 
     /// How the broker is reached.

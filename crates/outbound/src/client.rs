@@ -1,11 +1,13 @@
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER, SET_COOKIE};
-use reqwest::{Certificate, RequestBuilder, redirect, retry};
+use reqwest::tls::TlsInfo;
+use reqwest::{Certificate, redirect, retry};
 
 use crate::error::{Delivery, HttpSetupError, TransportError};
 use crate::url::place;
@@ -18,7 +20,7 @@ const POOL_IDLE: Duration = Duration::from_secs(20);
 pub struct HttpOptions {
     /// Name resolution, TCP and TLS together. Default 10 s.
     pub connect_timeout: Duration,
-    /// From the call of [`HttpClient::post`] to the last byte of the body, unless the request has its own.
+    /// From the call of [`HttpClient::post`] or [`HttpClient::get`] to the last byte of the body, unless the request has its own.
     /// Default 60 s.
     pub total_timeout: Duration,
     /// Largest accepted body in bytes, counted after decompression. Default 32 MiB.
@@ -41,12 +43,42 @@ impl Default for HttpOptions {
     }
 }
 
+/// What is asked for: GET changes nothing on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Get,
+    Post,
+}
+
 /// A connection pool with fixed manners. Cloning shares the pool.
 #[derive(Clone)]
 pub struct HttpClient {
     inner: reqwest::Client,
     total_timeout: Duration,
     max_body_bytes: usize,
+    peer: Arc<Peer>,
+}
+
+/// Who is told of the server's certificate.
+#[derive(Default)]
+struct Peer {
+    tell: OnceLock<Box<dyn Fn(&[u8]) + Send + Sync>>,
+    /// The one that was seen last (DER).
+    last: Mutex<Vec<u8>>,
+}
+
+impl Peer {
+    fn seen(&self, answer: &reqwest::Response) {
+        let Some(tell) = self.tell.get() else { return };
+        let Some(der) = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate) else {
+            return;
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != der {
+            tell(der);
+            der.clone_into(&mut last);
+        }
+    }
 }
 
 impl HttpClient {
@@ -62,6 +94,7 @@ impl HttpClient {
             .no_proxy()
             .referer(false)
             .gzip(true)
+            .tls_info(true)
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_keepalive(Duration::from_secs(30))
@@ -72,7 +105,14 @@ impl HttpClient {
         let inner = builder
             .build()
             .map_err(|error| HttpSetupError::Refused { reason: causes(&error.without_url()) })?;
-        Ok(Self { inner, total_timeout: options.total_timeout, max_body_bytes: options.max_body_bytes })
+        let HttpOptions { total_timeout, max_body_bytes, .. } = *options;
+        Ok(Self { inner, total_timeout, max_body_bytes, peer: Arc::default() })
+    }
+
+    /// Has the server's own certificate (DER) told with its first answer, and whenever it is another one. Clones share who
+    /// is told; a second one isn't.
+    pub fn on_peer_certificate(&self, tell: impl Fn(&[u8]) + Send + Sync + 'static) {
+        let _ = self.peer.tell.set(Box::new(tell));
     }
 
     /// Sends one POST, once, and reads the whole answer. Any status is a [`Response`], a redirect too.
@@ -80,33 +120,29 @@ impl HttpClient {
     /// # Errors
     /// [`TransportError`] when there is no whole answer; its `delivery` says whether the request can have arrived.
     pub async fn post(&self, request: Request) -> Result<Response, TransportError> {
-        let place = place(&request.url);
-        let deadline = request.timeout.unwrap_or(self.total_timeout);
-        tracing::trace!(?request, "http request");
-        let mut builder = self.inner.post(&request.url).header(CONTENT_TYPE, request.content_type);
-        for (name, value) in &request.headers {
-            builder = builder.header(name.as_str(), value.as_str());
-        }
-        self.bounded(builder.body(request.body), place, deadline).await
+        self.send(Verb::Post, request).await
     }
 
-    /// Sends one GET without headers of its own and reads the whole answer, as [`post`](Self::post) does.
+    /// Sends one GET with these headers, once, and reads the whole answer, as [`post`](Self::post) does.
     ///
     /// # Errors
     /// [`TransportError`] when there is no whole answer.
-    pub async fn get(&self, url: &str) -> Result<Response, TransportError> {
-        self.bounded(self.inner.get(url), place(url), self.total_timeout).await
+    pub async fn get(&self, url: String, headers: Vec<(String, String)>) -> Result<Response, TransportError> {
+        let (content_type, body) = ("", Bytes::new());
+        self.send(
+            Verb::Get,
+            Request { url, query_is_secret: false, headers, content_type, body, timeout: None },
+        )
+        .await
     }
 
-    async fn bounded(
-        &self,
-        builder: RequestBuilder,
-        place: String,
-        deadline: Duration,
-    ) -> Result<Response, TransportError> {
+    async fn send(&self, verb: Verb, request: Request) -> Result<Response, TransportError> {
+        let place = place(&request.url);
+        let deadline = request.timeout.unwrap_or(self.total_timeout);
+        tracing::trace!(?request, "http request");
         let started = Instant::now();
         // A deadline around the whole exchange also ends a body that drips for ever.
-        let result = tokio::time::timeout(deadline, Box::pin(self.exchange(builder, &place)))
+        let result = tokio::time::timeout(deadline, Box::pin(self.exchange(verb, request, &place)))
             .await
             .unwrap_or_else(|_| {
                 Err(TransportError {
@@ -133,11 +169,22 @@ impl HttpClient {
         result
     }
 
-    async fn exchange(&self, builder: RequestBuilder, place: &str) -> Result<Response, TransportError> {
+    async fn exchange(&self, verb: Verb, request: Request, place: &str) -> Result<Response, TransportError> {
+        let mut builder = match verb {
+            Verb::Get => self.inner.get(&request.url),
+            Verb::Post => self.inner.post(&request.url).header(CONTENT_TYPE, request.content_type),
+        };
+        for (name, value) in &request.headers {
+            builder = builder.header(name.as_str(), value.as_str());
+        }
+        if verb == Verb::Post {
+            builder = builder.body(request.body);
+        }
         let mut answer = builder.send().await.map_err(|error| {
             let unsent = error.is_builder() || error.is_connect();
             transport(if unsent { Delivery::NotSent } else { Delivery::Unknown }, error, place)
         })?;
+        self.peer.seen(&answer);
         let status = answer.status().as_u16();
         let date = text_of(answer.headers(), &DATE).next();
         let headers = kept(answer.headers());

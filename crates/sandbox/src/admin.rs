@@ -34,6 +34,7 @@ GET    /admin/kingdee/ledger        every commit; ?number=RK…
 GET    /admin/kingdee/summary       by status, duplicates
 GET    /admin/kingdee/base          ?kind=material|supplier|stock|organisation
 POST   /admin/kingdee/base          {\"kind\":\"material\",\"number\":\"…\",\"name\":\"…\",\"disabled\":false,\"audited\":true,\"removed\":false}
+POST   /admin/kingdee/fields        {\"name\":\"FTakeDeliveryBill\",\"removed\":true}: take a field away from the form
 DELETE /admin/kingdee/sessions      end every session
 GET    /admin/requests              ?summary=1  ?since=ID  ?system=wdt|kingdee  ?operation=…
 GET    /admin/faults
@@ -79,6 +80,7 @@ fn route(shared: &Shared, request: &Request) -> Routed {
         ("GET", ["admin", "kingdee", "summary"]) => Ok(Reply::json(locked(&shared.kingdee).summary())),
         ("GET", ["admin", "kingdee", "base"]) => base_list(shared, request),
         ("POST", ["admin", "kingdee", "base"]) => base_change(shared, request),
+        ("POST", ["admin", "kingdee", "fields"]) => field_change(shared, request),
         ("DELETE", ["admin", "kingdee", "sessions"]) => {
             let ended = locked(&shared.sessions).end_all();
             Ok(Reply::json(Json::object([("ended", ended.into())])))
@@ -193,6 +195,16 @@ fn base_change(shared: &Shared, request: &Request) -> Routed {
         }
     }
     Ok(Reply::json(Json::object([("changed", given.len().into())])))
+}
+
+fn field_change(shared: &Shared, request: &Request) -> Routed {
+    let given = body(request)?;
+    let name = given.text_of("name").filter(|name| !name.is_empty());
+    let name = name.ok_or((400, "name is missing".to_owned()))?;
+    let removed = given.get("removed").and_then(Json::flag);
+    let removed = removed.ok_or((400, "removed is missing: true or false".to_owned()))?;
+    locked(&shared.kingdee).set_field(&name, removed);
+    Ok(Reply::json(Json::object([("name", name.as_str().into()), ("removed", removed.into())])))
 }
 
 fn requests(shared: &Shared, request: &Request) -> Routed {

@@ -67,7 +67,7 @@ pub(crate) async fn run(shared: &Shared, request: &Request, call: &Call, id: u64
         "executebillquery" => query::run(&locked(&shared.kingdee), call, query::Rows::Arrays),
         "billquery" => query::run(&locked(&shared.kingdee), call, query::Rows::Objects),
         "view" => view::run(&locked(&shared.kingdee), call),
-        "querybusinessinfo" => view::describe_form(call),
+        "querybusinessinfo" => view::describe_form(&locked(&shared.kingdee), call),
         other => refuse(call, &Problem::whole(4, format!("接口 {other} 不存在"))),
     }
 }

@@ -7,6 +7,7 @@ mod lint;
 mod load;
 mod model;
 mod nearest;
+mod outline;
 mod problem;
 mod scheme;
 mod section;
@@ -20,6 +21,7 @@ mod yaml;
 pub use kingpost_mapping::Mapping;
 pub use kingpost_mapping::spec::Position;
 pub use load::{load_dir, load_file};
+pub use outline::{ModelField, TableAnswer};
 pub use problem::{Problem, Problems};
 pub use scheme::{
     BatchSpec, Finish, OnChange, RemedySpec, SaveOption, Scheme, SourceSpec, SourceSystem, TargetSpec,

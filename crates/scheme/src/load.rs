@@ -13,7 +13,7 @@ use crate::section::{Section, text};
 use crate::source::Source;
 use crate::target::Target;
 use crate::yaml::{self, Meaning, Tree, Value};
-use crate::{document, lint, model, source, table, target};
+use crate::{document, lint, model, outline, source, table, target};
 
 /// Both systems keep Beijing time.
 const BEIJING_SECONDS: i32 = 8 * 60 * 60;
@@ -117,6 +117,7 @@ fn scheme(tree: &Tree, file: &Path, findings: &mut Findings) -> Option<Scheme> {
         source: source.spec?,
         target: target.spec?,
         mapping: Arc::new(mapping?),
+        fields: outline::outline(&spec.model, &spec.tables),
         file: file.to_owned(),
         notes: [source.notes, target.notes].concat(),
     })

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use kingpost_mapping::Mapping;
 use serde_json::value::RawValue;
 
+use crate::outline::ModelField;
+
 /// One integration (集成方案): where documents come from, what becomes of them, where they go.
 #[derive(Clone, Debug)]
 pub struct Scheme {
@@ -22,6 +24,8 @@ pub struct Scheme {
     /// What is made of a document. Its outputs are [`Scheme::KEY`] and, where [`TargetSpec::write_key`] is given,
     /// [`Scheme::WRITE_KEY`].
     pub mapping: Arc<Mapping>,
+    /// The fields that the model writes, without those that are switched off.
+    pub fields: Vec<ModelField>,
     /// The file it was read from.
     pub file: PathBuf,
     /// What is allowed but should be known to whoever runs it; for a person to read at a check or a start.

@@ -54,6 +54,24 @@ pub(crate) fn is_percent_encoded(text: &str) -> bool {
     text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
 }
 
+/// The text with every `%41` as its byte; nothing when that is no UTF-8.
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        bytes.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
+        rest = after.get(2..)?;
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8(bytes).ok()
+}
+
+/// User and password of a URL, decoded.
+pub(crate) fn user_and_password(user: &str) -> Option<(String, String)> {
+    let (user, password) = user.split_once(':')?;
+    Some((percent_decoded(user)?, percent_decoded(password)?))
+}
+
 fn split_port(place: &str) -> Result<(&str, Option<u16>), &'static str> {
     let after_literal = place.find(']').map_or(0, |end| end + 1);
     let Some(colon) = place[after_literal..].rfind(':').map(|at| at + after_literal) else {

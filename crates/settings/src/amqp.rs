@@ -4,7 +4,7 @@ use std::fmt;
 
 use secrecy::ExposeSecret;
 
-use crate::address::{Address, is_percent_encoded};
+use crate::address::{Address, is_percent_encoded, percent_decoded, user_and_password};
 use crate::problem::shape;
 use crate::secret::SecretSource;
 use crate::{Problem, SecretString, Setting};
@@ -64,6 +64,28 @@ impl AmqpUrl {
                 Err(Problem::with(self.setting, &self.variable, received))
             }
         }
+    }
+
+    /// User and password that are in it now, `guest` and `guest` where there are none, as RabbitMQ's clients have it.
+    ///
+    /// # Errors
+    /// As [`current`](Self::current).
+    pub fn credentials(&self) -> Result<(String, SecretString), Problem> {
+        let url = self.current()?;
+        let user = Address::parse(url.expose_secret()).ok().and_then(|address| address.user);
+        let guest = || ("guest".to_owned(), "guest".to_owned());
+        let (user, password) = user.and_then(user_and_password).unwrap_or_else(guest);
+        Ok((user, SecretString::from(password)))
+    }
+
+    /// The virtual host that is in it now, without its escapes.
+    ///
+    /// # Errors
+    /// As [`current`](Self::current).
+    pub fn vhost(&self) -> Result<String, Problem> {
+        let url = self.current()?;
+        let path = Address::parse(url.expose_secret()).map_or("", |address| address.path);
+        Ok(percent_decoded(path.trim_start_matches('/')).unwrap_or_default())
     }
 
     /// Whether the connection is encrypted (`amqps`).

@@ -39,6 +39,11 @@ impl Environment {
         ["VISUAL", "EDITOR"].iter().find_map(|name| self.get(name)).and_then(Result::ok).map(str::to_owned)
     }
 
+    /// Whether any variable that isn't empty begins like this.
+    pub fn has_any(&self, prefix: &str) -> bool {
+        self.names().any(|name| name.starts_with(prefix) && self.get(name).is_some())
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
     }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::reader::{Reader, Wrong, one_of};
+use crate::reader::{Reader, Wrong, expiry, one_of};
 use crate::{Environment, Problems, Program};
 
 /// What the loader and the operator's command need to call Kingdee for one account.
@@ -28,6 +28,8 @@ pub struct KingdeeSettings {
     pub org_num: u64,
     /// `KINGDEE_AUTH`.
     pub auth: KingdeeAuth,
+    /// `KINGDEE_APP_SECRET_EXPIRES`, in seconds since the epoch.
+    pub app_secret_expires: Option<i64>,
     /// `KINGDEE_CA_FILE`: certificates to trust besides those of the system, readable at the start.
     pub ca_file: Option<PathBuf>,
 }
@@ -48,6 +50,7 @@ struct Variables {
     kingdee_username: Option<String>,
     kingdee_app_id: Option<String>,
     kingdee_app_secret: Option<String>,
+    kingdee_app_secret_expires: Option<String>,
     kingdee_lcid: Option<String>,
     kingdee_org_num: Option<String>,
     kingdee_auth: Option<String>,
@@ -78,6 +81,8 @@ pub fn kingdee(environment: &Environment, account: Option<&str>) -> Result<Kingd
         .parsed("KINGDEE_ORG_NUM", found.kingdee_org_num, |text| text.parse().map_err(|_| Wrong::SHAPE));
     let words = [("sign-headers", KingdeeAuth::SignHeaders), ("login-by-sign", KingdeeAuth::LoginBySign)];
     let auth = reader.parsed("KINGDEE_AUTH", found.kingdee_auth, |text| one_of(text, &words));
+    let app_secret_expires =
+        reader.parsed("KINGDEE_APP_SECRET_EXPIRES", found.kingdee_app_secret_expires, expiry);
     let ca_file = reader.certificates("KINGDEE_CA_FILE", found.kingdee_ca_file);
     let named = (url, acct_id, username, app_id, app_secret);
     let (Some(url), Some(acct_id), Some(username), Some(app_id), Some(app_secret)) = named else {
@@ -95,6 +100,7 @@ pub fn kingdee(environment: &Environment, account: Option<&str>) -> Result<Kingd
         lcid,
         org_num,
         auth,
+        app_secret_expires,
         ca_file,
     })
 }

@@ -8,12 +8,14 @@ mod bug;
 mod environment;
 mod exit;
 mod kingdee;
+mod management;
 mod problem;
 mod program;
 mod push;
 mod reader;
 mod secret;
 mod table;
+mod traces;
 mod warning;
 mod wdt;
 
@@ -23,6 +25,7 @@ pub use bug::{BUGS, bug};
 pub use environment::Environment;
 pub use exit::Exit;
 pub use kingdee::{KingdeeAuth, KingdeeSettings, kingdee};
+pub use management::ManagementSettings;
 pub use problem::{Problem, Problems, both};
 pub use program::{
     CommonSettings, ExtractorSettings, JournalSettings, LoaderSettings, LogFormat, OperatorSettings,
@@ -32,5 +35,6 @@ pub use push::{PushSettings, PushToken};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use secret::SecretSource;
 pub use table::{Program, SETTINGS, Setting, SettingDefault, markdown_table, setting};
+pub use traces::{TraceSampler, TraceSettings};
 pub use warning::{Warning, warnings};
 pub use wdt::{QimenSettings, QimenSignMethod, WdtSettings, WdtTransport, wdt};

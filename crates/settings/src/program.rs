@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use crate::reader::{Reader, Wrong, one_of};
 use crate::{
-    AmqpUrl, Environment, KingdeeSettings, Problem, Problems, Program, PushSettings, WdtSettings, both,
-    kingdee, push, wdt,
+    AmqpUrl, Environment, KingdeeSettings, ManagementSettings, Problem, Problems, Program, PushSettings,
+    TraceSettings, WdtSettings, both, kingdee, management::management, push, traces, wdt,
 };
 
 /// What every program reads.
@@ -58,6 +58,8 @@ pub struct WorkerSettings {
     pub http_addr: SocketAddr,
     /// `DRAIN_SECONDS`: how long work in hand may take to finish after a stop signal.
     pub drain: Duration,
+    /// Where spans are sent; nothing while they are not.
+    pub traces: Option<TraceSettings>,
 }
 
 /// What `kingpost-extractor` reads.
@@ -102,6 +104,8 @@ pub struct OperatorSettings {
     pub kingdee: BTreeMap<Option<String>, KingdeeSettings>,
     /// By account, for what is read from the source again; empty for a command that never calls WDT.
     pub wdt: BTreeMap<Option<String>, WdtSettings>,
+    /// RabbitMQ's management API; nothing where it isn't given.
+    pub management: Option<ManagementSettings>,
 }
 
 /// Reads the extractor's settings with those of each WDT account its schemes name.
@@ -143,10 +147,13 @@ pub fn loader(environment: &Environment, accounts: &[Option<&str>]) -> Result<Lo
 /// # Errors
 /// Everything that is missing or wrong, over all accounts.
 pub fn operator(environment: &Environment, accounts: &[Option<&str>]) -> Result<OperatorSettings, Problems> {
-    let common = common(environment, Program::Operator);
+    let common = common(environment, Program::Operator).and_then(|common| {
+        let management = management(environment, &common.amqp_url)?;
+        Ok((common, management))
+    });
     let systems = both(per_account(environment, accounts, kingdee), per_account(environment, accounts, wdt));
-    let (common, (kingdee, wdt)) = both(common, systems)?;
-    Ok(OperatorSettings { common, kingdee, wdt })
+    let ((common, management), (kingdee, wdt)) = both(common, systems)?;
+    Ok(OperatorSettings { common, kingdee, wdt, management })
 }
 
 /// `SCHEMES_DIR` alone: the schemes have to be loaded before their accounts are known, and with them every other setting
@@ -254,10 +261,12 @@ fn worker(environment: &Environment, program: Program) -> Result<WorkerSettings,
         Ok(seconds) if (1..=3600).contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => Err(Wrong::SHAPE),
     });
-    match (http_addr, drain) {
-        (Some(http_addr), Some(drain)) => reader.problems.or(WorkerSettings { http_addr, drain }),
+    let read = match (http_addr, drain) {
+        (Some(http_addr), Some(drain)) => reader.problems.or((http_addr, drain)),
         _ => Err(reader.problems),
-    }
+    };
+    let ((http_addr, drain), traces) = both(read, traces::traces(environment, program))?;
+    Ok(WorkerSettings { http_addr, drain, traces })
 }
 
 fn per_account<T>(

@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+use jiff::civil::{Date, Time};
+use jiff::tz::Offset;
 use serde::de::DeserializeOwned;
 
 use crate::problem::shape;
@@ -198,6 +201,15 @@ pub(crate) fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Wron
         .find(|(word, _)| word.eq_ignore_ascii_case(text))
         .map(|(_, value)| *value)
         .ok_or(Wrong::SHAPE)
+}
+
+/// When something expires, in seconds since the epoch: the beginning of a day in Beijing, or an instant.
+pub(crate) fn expiry(text: &str) -> Result<i64, Wrong> {
+    let instant = text.parse::<Timestamp>().ok();
+    // A date of jiff's may have a time behind it, which would be lost.
+    let day = || Some(text).filter(|text| text.len() == 10)?.parse::<Date>().ok();
+    let midnight = || Offset::constant(8).to_timestamp(day()?.to_datetime(Time::midnight())).ok();
+    instant.or_else(midnight).map(Timestamp::as_second).ok_or(Wrong::SHAPE)
 }
 
 /// The part of a variable's name that an account stands for: `north-2` gives `NORTH_2`.

@@ -110,10 +110,18 @@ const EXTRACTING: &[Program] = &[Program::Extractor];
 const READING: &[Program] = &[Program::Extractor, Program::Operator];
 const POSTING: &[Program] = &[Program::Loader, Program::Operator];
 
+const OPERATING: &[Program] = &[Program::Operator];
+
 const HTTP_ADDRS: &[(Program, &str)] = &[
     (Program::Extractor, "127.0.0.1:9101"),
     (Program::Transformer, "127.0.0.1:9102"),
     (Program::Loader, "127.0.0.1:9103"),
+];
+
+const SERVICES: &[(Program, &str)] = &[
+    (Program::Extractor, "kingpost-extractor"),
+    (Program::Transformer, "kingpost-transformer"),
+    (Program::Loader, "kingpost-loader"),
 ];
 
 /// A row that is neither secret nor required; the rows below say what differs.
@@ -239,6 +247,59 @@ pub const SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        name: "MANAGEMENT_URL",
+        used_by: OPERATING,
+        secret: true,
+        meaning: "RabbitMQ's management API, for what AMQP doesn't tell: what is in flight, policies; without `user:password@` those of `AMQP_URL` are used",
+        expected: "http[s]://[user:password@]host:port, without query or fragment",
+        example: "https://kingpost-monitor:password@rabbitmq.example:15671",
+        ..ROW
+    },
+    Setting {
+        name: "MANAGEMENT_CA_FILE",
+        used_by: OPERATING,
+        meaning: "certificates (PEM) to trust for the management API besides those of the system",
+        expected: "the path of a readable PEM file with at least one certificate",
+        example: "/etc/kingpost/rabbitmq-ca.pem",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        used_by: WORKERS,
+        meaning: "the OpenTelemetry collector that spans are sent to, by OTLP over HTTP; without it none are; only in builds with the feature `otlp`",
+        expected: "an http or https URL without user, query or fragment; /v1/traces is added",
+        example: "http://collector.example:4318",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_SERVICE_NAME",
+        default: SettingDefault::PerProgram(SERVICES),
+        used_by: WORKERS,
+        meaning: "the name that spans carry; read with `OTEL_EXPORTER_OTLP_ENDPOINT` alone, as the next two are",
+        expected: "a name",
+        example: "kingpost-loader-north",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_TRACES_SAMPLER",
+        default: SettingDefault::Same("parentbased_always_on"),
+        used_by: WORKERS,
+        meaning: "which spans are recorded; with `parentbased_` as the worker before, or the sender of a push, has decided",
+        expected: "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or \
+                   parentbased_traceidratio",
+        example: "parentbased_traceidratio",
+        ..ROW
+    },
+    Setting {
+        name: "OTEL_TRACES_SAMPLER_ARG",
+        default: SettingDefault::Same("1"),
+        used_by: WORKERS,
+        meaning: "the share of traces that a sampler with `traceidratio` records",
+        expected: "a number from 0 to 1",
+        example: "0.1",
+        ..ROW
+    },
+    Setting {
         name: "WDT_URL",
         used_by: READING,
         required_when: Some("always"),
@@ -283,6 +344,14 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "its secret and salt, as WDT issues them: `secret:salt`",
         expected: "secret:salt, with both halves around the first colon",
         example: "secret:salt",
+        ..ROW
+    },
+    Setting {
+        name: "WDT_APP_SECRET_EXPIRES",
+        used_by: READING,
+        meaning: "when that secret expires, for an alert ([metrics](docs/metrics.md)): a day in Beijing, or an instant",
+        expected: "a date such as 2027-03-31, or an instant such as 2027-03-31T00:00:00+08:00",
+        example: "2027-03-31",
         ..ROW
     },
     Setting {
@@ -374,6 +443,14 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "its secret",
         expected: "the app secret of the third-party login grant",
         example: "secret",
+        ..ROW
+    },
+    Setting {
+        name: "KINGDEE_APP_SECRET_EXPIRES",
+        used_by: POSTING,
+        meaning: "when that secret expires, for an alert ([metrics](docs/metrics.md)): a day in Beijing, or an instant",
+        expected: "a date such as 2027-03-31, or an instant such as 2027-03-31T00:00:00+08:00",
+        example: "2027-03-31",
         ..ROW
     },
     Setting {

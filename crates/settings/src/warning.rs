@@ -7,8 +7,18 @@ use crate::reader::variable_part;
 use crate::{Environment, SETTINGS};
 
 /// What a variable of ours starts with; anything else of that kind is a typing error.
-const PREFIXES: [&str; 9] =
-    ["AMQP_", "WDT_", "QIMEN_", "KINGDEE_", "SCHEMES_", "DRAIN_", "PUSH_", "HTTP_ADDR", "LOG_FORMAT"];
+const PREFIXES: [&str; 10] = [
+    "AMQP_",
+    "WDT_",
+    "QIMEN_",
+    "KINGDEE_",
+    "SCHEMES_",
+    "DRAIN_",
+    "PUSH_",
+    "MANAGEMENT_",
+    "HTTP_ADDR",
+    "LOG_FORMAT",
+];
 
 /// A variable that nothing reads although it looks like a setting. The program starts all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

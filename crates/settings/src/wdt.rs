@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::address::Address;
-use crate::reader::{Reader, Wrong, one_of};
+use crate::reader::{Reader, Wrong, expiry, one_of};
 use crate::{Environment, Problems, Program};
 
 /// What the extractor and the operator's command need to call WDT for one account.
@@ -24,6 +24,8 @@ pub struct WdtSettings {
     pub app_secret: SecretString,
     /// The Taobao side; always there over Qimen, never on the direct transport.
     pub qimen: Option<QimenSettings>,
+    /// `WDT_APP_SECRET_EXPIRES`, in seconds since the epoch.
+    pub app_secret_expires: Option<i64>,
     /// `WDT_CA_FILE`: certificates to trust besides those of the system, readable at the start.
     pub ca_file: Option<PathBuf>,
 }
@@ -79,6 +81,7 @@ struct Variables {
     wdt_sid: Option<String>,
     wdt_app_key: Option<String>,
     wdt_app_secret: Option<String>,
+    wdt_app_secret_expires: Option<String>,
     wdt_ca_file: Option<String>,
     qimen_app_key: Option<String>,
     qimen_app_secret: Option<String>,
@@ -102,6 +105,7 @@ pub fn wdt(environment: &Environment, account: Option<&str>) -> Result<WdtSettin
     let app_key = reader.required("WDT_APP_KEY", found.wdt_app_key);
     let app_secret = reader.required("WDT_APP_SECRET", found.wdt_app_secret);
     let app_secret = reader.parsed("WDT_APP_SECRET", app_secret, secret_and_salt);
+    let app_secret_expires = reader.parsed("WDT_APP_SECRET_EXPIRES", found.wdt_app_secret_expires, expiry);
     let ca_file = reader.certificates("WDT_CA_FILE", found.wdt_ca_file);
     let methods = [
         ("md5", QimenSignMethod::Md5),
@@ -125,9 +129,9 @@ pub fn wdt(environment: &Environment, account: Option<&str>) -> Result<WdtSettin
         None
     };
     match (url, transport, sid, app_key, app_secret) {
-        (Some(url), Some(transport), Some(sid), Some(app_key), Some(app_secret)) => {
-            reader.problems.or(WdtSettings { url, transport, sid, app_key, app_secret, qimen, ca_file })
-        }
+        (Some(url), Some(transport), Some(sid), Some(app_key), Some(app_secret)) => reader
+            .problems
+            .or(WdtSettings { url, transport, sid, app_key, app_secret, app_secret_expires, qimen, ca_file }),
         _ => Err(reader.problems),
     }
 }

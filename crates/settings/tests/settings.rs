@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use kingpost_settings::{
     Environment, Exit, ExposeSecret, KingdeeAuth, LogFormat, Problem, Problems, Program, QimenSignMethod,
-    SETTINGS, SecretSource, SecretString, SettingDefault, WdtTransport, both, extractor, http_addr, kingdee,
-    loader, markdown_table, operator, schemes_dir, setting, transformer, warnings, wdt,
+    SETTINGS, SecretSource, SecretString, SettingDefault, TraceSampler, TraceSettings, WdtTransport, both,
+    extractor, http_addr, kingdee, loader, markdown_table, operator, schemes_dir, setting, transformer,
+    warnings, wdt,
 };
 
 /// Planted in every secret; must never be seen in a message.
@@ -379,6 +380,32 @@ fn certificates_are_checked_at_the_start_and_want_tls() {
 }
 
 #[test]
+fn the_end_of_a_secret_is_a_day_in_beijing_or_an_instant() {
+    let read = |text: &str| kingdee(&with(&KINGDEE, &[("KINGDEE_APP_SECRET_EXPIRES", text)]), None);
+    assert_eq!(read("").unwrap().app_secret_expires, None);
+    let midnight = 1_806_422_400;
+    for text in ["2027-03-31", "2027-03-31T00:00:00+08:00", "2027-03-30T16:00:00Z"] {
+        assert_eq!(read(text).unwrap().app_secret_expires, Some(midnight), "{text}");
+    }
+    for text in ["31.03.2027", "soon", "2027-02-30", "2027-03-31T00:00:00"] {
+        let problem = read(text).unwrap_err().to_string();
+        assert!(
+            problem.contains("KINGDEE_APP_SECRET_EXPIRES") && problem.contains("2027-03-31"),
+            "{problem}"
+        );
+    }
+    let north = [("WDT_NORTH_APP_SECRET_EXPIRES", "2027-03-31")];
+    let north: Vec<(String, &str)> = WDT
+        .iter()
+        .chain(&north)
+        .map(|(name, value)| (name.replace("WDT_", "WDT_NORTH_").replace("NORTH_NORTH", "NORTH"), *value))
+        .map(|(name, value)| (name.replace("QIMEN_", "QIMEN_NORTH_"), value))
+        .collect();
+    let environment: Environment = north.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(wdt(&environment, Some("north")).unwrap().app_secret_expires, Some(midnight));
+}
+
+#[test]
 fn bytes_that_are_no_text_are_a_problem_and_no_panic() {
     let bytes = OsString::from_vec(vec![0xff]);
     let environment: Environment =
@@ -548,6 +575,38 @@ fn pushing_is_off_until_it_has_an_address_and_then_needs_a_token() {
         let problems = push(more).unwrap_err();
         assert_eq!(named(&problems), [variable], "{problems}");
         assert!(!problems.to_string().contains(MARKER), "{problems}");
+    }
+}
+
+#[test]
+fn spans_are_sent_nowhere_until_there_is_a_collector_and_then_what_is_wrong_is_said() {
+    let traces = |more: &[(&str, &str)]| transformer(&with(&[], more)).map(|settings| settings.worker.traces);
+    // A whole machine may share what isn't about us.
+    let others = [("OTEL_TRACES_SAMPLER", "jaeger_remote"), ("OTEL_TRACES_SAMPLER_ARG", "endpoint=x")];
+    assert!(traces(&others).unwrap().is_none());
+    let on = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318/");
+    let expected = TraceSettings {
+        endpoint: "http://127.0.0.1:4318".into(),
+        service_name: "kingpost-transformer".into(),
+        sampler: TraceSampler::ParentOrOn,
+    };
+    assert_eq!(traces(&[on]).unwrap(), Some(expected.clone()));
+    let more = [on, ("OTEL_SERVICE_NAME", "north"), ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")];
+    let north = TraceSettings { service_name: "north".into(), ..expected };
+    let sampled =
+        |share| Some(TraceSettings { sampler: TraceSampler::ParentOrRatio(share), ..north.clone() });
+    assert_eq!(traces(&more).unwrap(), sampled(1.0));
+    let more = [more[0], more[1], more[2], ("OTEL_TRACES_SAMPLER_ARG", "0.25")];
+    assert_eq!(traces(&more).unwrap(), sampled(0.25));
+    for (more, variable) in [
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")][..], "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:s3cr3t@b")], "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (&[on, others[0]], "OTEL_TRACES_SAMPLER"),
+        (&[on, ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "OTEL_TRACES_SAMPLER_ARG"),
+        (&[on, ("OTEL_TRACES_SAMPLER_ARG", "NaN")], "OTEL_TRACES_SAMPLER_ARG"),
+    ] {
+        let problems = traces(more).unwrap_err();
+        assert_eq!(named(&problems), [variable], "{problems}");
     }
 }
 

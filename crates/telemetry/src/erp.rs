@@ -1,10 +1,11 @@
 //! What is counted of calls to an ERP.
 
+use std::path::Path;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use crate::Metrics;
+use crate::{Metrics, traces};
 
 /// One ERP. A request takes so much longer than finding its child that children aren't kept per operation.
 #[derive(Clone)]
@@ -28,6 +29,22 @@ impl ErpMetrics {
     pub fn request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         let labels = [&self.system, operation, outcome];
         self.metrics.families().erp_request.with_label_values(&labels).observe(took.as_secs_f64());
+        traces::call(&self.system, operation, outcome, took);
+    }
+
+    /// The server at an address showed this certificate (DER); several accounts may have several addresses.
+    pub fn peer_certificate(&self, address: &str, der: &[u8]) {
+        self.metrics.peer_certificate(&self.system, address, der);
+    }
+
+    /// The certificates of this PEM file are trusted for the ERP.
+    pub fn trusted_certificates(&self, file: &Path) {
+        self.metrics.trusted_certificates(&self.system, file);
+    }
+
+    /// The application secret of an account expires then, in seconds since the epoch.
+    pub fn secret_expires(&self, account: &str, unix_s: i64) {
+        self.metrics.secret_expires(&self.system, account, unix_s);
     }
 
     /// A post of a document had an unknown outcome.

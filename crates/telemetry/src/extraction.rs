@@ -19,6 +19,10 @@ pub struct ExtractionMetrics {
 impl ExtractionMetrics {
     pub(crate) fn new(metrics: Metrics, scheme: &str) -> Self {
         let families = metrics.families();
+        // There from the start, so that an alert on their rise sees the first one.
+        for outcome in ["read", "split", "failed"] {
+            families.windows.with_label_values(&[scheme, outcome]);
+        }
         ExtractionMetrics {
             documents: families.window_size.with_label_values(&[scheme]),
             lag: families.cursor_lag.with_label_values(&[scheme]),

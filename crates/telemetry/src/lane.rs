@@ -1,11 +1,13 @@
 //! What is counted of one scheme's queue at one stage.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kingpost_model::{StageName, Verdict};
+use kingpost_model::{FailureKind, StageName, Verdict};
 use prometheus::{Gauge, Histogram, IntCounter};
 
 use crate::Metrics;
+use crate::hand::{Hand, InHand, now_ms, seconds_since};
 
 /// One scheme at one stage. Its children are made with it, so every number is there from the first scrape on, as a zero.
 #[derive(Clone)]
@@ -15,11 +17,13 @@ pub struct LaneMetrics {
     stage: StageName,
     fresh: IntCounter,
     redelivered: IntCounter,
+    hand: Arc<Hand>,
+    queue_wait: Histogram,
     inflight: Gauge,
     done: IntCounter,
     retry: IntCounter,
     dead: IntCounter,
-    dead_lettered: IntCounter,
+    delivery_limit: IntCounter,
     seconds: Histogram,
     works: Histogram,
     last_progress: Gauge,
@@ -27,19 +31,25 @@ pub struct LaneMetrics {
 }
 
 impl LaneMetrics {
-    pub(crate) fn new(metrics: Metrics, scheme: &str, stage: StageName) -> Self {
+    pub(crate) fn new(metrics: Metrics, scheme: &str, stage: StageName, hand: Arc<Hand>) -> Self {
         let families = metrics.families();
         let lane = [scheme, stage.as_str()];
         let received = |flag| families.works_received.with_label_values(&[lane[0], lane[1], flag]);
         let verdict = |word| families.verdicts.with_label_values(&[lane[0], lane[1], word]);
+        // There from the start, so that an alert on their rise sees the first one.
+        for kind in FailureKind::ALL {
+            families.dead_lettered.with_label_values(&[lane[0], lane[1], kind.as_str()]);
+        }
         LaneMetrics {
             fresh: received("false"),
             redelivered: received("true"),
+            hand,
+            queue_wait: families.queue_wait.with_label_values(&lane),
             inflight: families.works_inflight.with_label_values(&lane),
             done: verdict("done"),
             retry: verdict("retry"),
             dead: verdict("dead"),
-            dead_lettered: families.dead_lettered.with_label_values(&lane),
+            delivery_limit: families.delivery_limit.with_label_values(&lane),
             seconds: families.stage_seconds.with_label_values(&lane),
             works: families.batch_size.with_label_values(&lane),
             last_progress: families.last_progress.with_label_values(&lane),
@@ -48,6 +58,16 @@ impl LaneMetrics {
             stage,
             metrics,
         }
+    }
+
+    /// A message was taken that came into its queue then, in milliseconds since the epoch, as far as that is known. It is in
+    /// hand until what this returns is dropped.
+    pub fn taken(&self, queued_ms: Option<i64>) -> InHand {
+        let now = now_ms();
+        if let Some(queued_ms) = queued_ms {
+            self.queue_wait.observe(seconds_since(queued_ms, now));
+        }
+        self.hand.take(queued_ms.unwrap_or(now))
     }
 
     /// The broker delivered a message; it is in flight until [`LaneMetrics::settled`].
@@ -92,14 +112,20 @@ impl LaneMetrics {
     }
 
     /// A work was put into a retry tier, such as `30s`.
-    pub fn retry_scheduled(&self, tier: &str) {
-        let labels = [&self.scheme, self.stage.as_str(), tier];
+    pub fn retry_scheduled(&self, kind: FailureKind, tier: &str) {
+        let labels = [&self.scheme, self.stage.as_str(), kind.as_str(), tier];
         self.metrics.families().retry_scheduled.with_label_values(&labels).inc();
     }
 
     /// The broker confirmed a dead letter.
-    pub fn dead_lettered(&self) {
-        self.dead_lettered.inc();
+    pub fn dead_lettered(&self, kind: FailureKind) {
+        let labels = [&self.scheme, self.stage.as_str(), kind.as_str()];
+        self.metrics.families().dead_lettered.with_label_values(&labels).inc();
+    }
+
+    /// A work was judged without being processed, because too many deliveries of it had ended without a settlement.
+    pub fn delivery_limit(&self) {
+        self.delivery_limit.inc();
     }
 
     /// A stage has processed a batch of `works` in `took`.

@@ -8,12 +8,13 @@ use prometheus::IntCounter;
 use tracing::Dispatch;
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::{MakeWriter, layer};
-use tracing_subscriber::layer::SubscriberExt;
 
 use crate::metrics::valid;
 use crate::names::LOG_LINES_DROPPED;
+use crate::traces::{self, Traces};
 
-/// Sends every event of the program to the standard error output, for as long as it runs.
+/// Sends every event of the program to the standard error output, for as long as it runs; and spans to where `traces`
+/// sends them.
 ///
 /// JSON lines hold `timestamp` (RFC 3339, UTC), `level`, `target`, `message` and the fields of the event side by side; the
 /// fields of the span it happened in stand under `span`. A line that can't be written is dropped and counted
@@ -21,9 +22,9 @@ use crate::names::LOG_LINES_DROPPED;
 ///
 /// # Errors
 /// `filter` is no filter, as a problem of `RUST_LOG`; or logging has been set up before.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), Problem> {
+pub fn init(format: LogFormat, filter: &str, traces: &Traces) -> Result<(), Problem> {
     let ansi = io::stderr().is_terminal();
-    let dispatch = dispatch(format, filter, ansi, io::stderr)?;
+    let dispatch = dispatch(format, filter, ansi, io::stderr, traces)?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| {
         Problem::new(
             "RUST_LOG",
@@ -38,19 +39,25 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), Problem> {
 ///
 /// # Errors
 /// `filter` is no filter, as a problem of `RUST_LOG`.
-pub fn dispatch<W>(format: LogFormat, filter: &str, ansi: bool, writer: W) -> Result<Dispatch, Problem>
+pub fn dispatch<W>(
+    format: LogFormat,
+    filter: &str,
+    ansi: bool,
+    writer: W,
+    traces: &Traces,
+) -> Result<Dispatch, Problem>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let registry = tracing_subscriber::registry().with(checked(filter)?);
+    let filter = checked(filter)?;
     // With internal errors on, a failed write is reported by eprintln!, which panics when that write fails too.
     let layer = layer().with_ansi(ansi).with_writer(Lossy(writer)).log_internal_errors(false);
     Ok(match format {
         LogFormat::Json => {
             let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
-            Dispatch::new(registry.with(layer))
+            traces::dispatch(filter, layer, traces.exporter())
         }
-        LogFormat::Text => Dispatch::new(registry.with(layer)),
+        LogFormat::Text => traces::dispatch(filter, layer, traces.exporter()),
     })
 }
 

@@ -1,19 +1,23 @@
 //! The registry, and the families that the handles take their children from.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kingpost_model::StageName;
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    core::Collector, proto::MetricFamily,
 };
 
+use crate::expiry::{self, Expiries};
+use crate::hand::{Hand, now_ms};
 use crate::names::{self, MetricInfo, MetricKind};
 use crate::publishing::Blockage;
 use crate::{
     AccountMetrics, ChangeMetrics, ErpMetrics, ExtractionMetrics, LaneMetrics, PublisherMetrics, PushMetrics,
-    SessionMetrics, logs,
+    ReconciliationMetrics, SessionMetrics, logs, openmetrics,
 };
 
 /// Every metric of one program. Cheap to clone; clones share the numbers.
@@ -30,15 +34,21 @@ struct Inner {
     families: Families,
     /// Sessions that may be blocked just now, whose time is added up at every scrape.
     blockages: Mutex<Vec<Arc<Blockage>>>,
+    /// By scheme and stage, what is in hand; the oldest is looked for at every scrape.
+    hands: Mutex<BTreeMap<(String, StageName), Arc<Hand>>>,
+    expiries: Expiries,
 }
 
 pub(crate) struct Families {
     pub(crate) works_received: IntCounterVec,
     pub(crate) works_inflight: GaugeVec,
+    pub(crate) queue_wait: HistogramVec,
+    oldest_unsettled: GaugeVec,
     pub(crate) verdicts: IntCounterVec,
     pub(crate) failures: IntCounterVec,
     pub(crate) retry_scheduled: IntCounterVec,
     pub(crate) dead_lettered: IntCounterVec,
+    pub(crate) delivery_limit: IntCounterVec,
     pub(crate) stage_seconds: HistogramVec,
     pub(crate) batch_size: HistogramVec,
     pub(crate) last_progress: GaugeVec,
@@ -59,11 +69,17 @@ pub(crate) struct Families {
     pub(crate) erp_unclear: IntCounterVec,
     pub(crate) erp_duplicates_prevented: IntCounterVec,
     pub(crate) erp_duplicates_found: IntCounterVec,
+    certificate_expiry: GaugeVec,
+    secret_expiry: GaugeVec,
     pub(crate) changes: IntCounterVec,
     pub(crate) windows: IntCounterVec,
     pub(crate) window_size: HistogramVec,
     pub(crate) cursor_lag: GaugeVec,
     pub(crate) backlog_windows: GaugeVec,
+    pub(crate) reconcile_last: GaugeVec,
+    pub(crate) reconcile_period_end: GaugeVec,
+    pub(crate) reconcile_agrees: GaugeVec,
+    pub(crate) reconcile_documents: GaugeVec,
     pub(crate) push_requests: IntCounterVec,
     pub(crate) push_documents: IntCounterVec,
     pub(crate) push_seconds: HistogramVec,
@@ -71,6 +87,7 @@ pub(crate) struct Families {
     pub(crate) account_calls_per_minute: GaugeVec,
     pub(crate) account_closed_until: GaugeVec,
     journal_dropped: IntCounterVec,
+    spans_dropped: IntCounterVec,
     build_info: GaugeVec,
 }
 
@@ -82,7 +99,8 @@ impl Metrics {
         register(&registry, logs::dropped_counter().clone());
         #[cfg(target_os = "linux")]
         valid(registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())));
-        Metrics { inner: Arc::new(Inner { registry, families, blockages: Mutex::default() }) }
+        let (blockages, hands, expiries) = (Mutex::default(), Mutex::default(), Expiries::default());
+        Metrics { inner: Arc::new(Inner { registry, families, blockages, hands, expiries }) }
     }
 
     /// Says which program runs. `revision` is that of the source, or `unknown`.
@@ -90,9 +108,33 @@ impl Metrics {
         self.families().build_info.with_label_values(&[version, revision]).set(1.0);
     }
 
-    /// The handle of one scheme's queue at one stage.
+    /// The handle of one scheme at one stage; its queues may have one each.
     pub fn lane(&self, scheme: &str, stage: StageName) -> LaneMetrics {
-        LaneMetrics::new(self.clone(), scheme, stage)
+        let mut hands = self.inner.hands.lock().unwrap_or_else(PoisonError::into_inner);
+        let hand = Arc::clone(hands.entry((scheme.to_owned(), stage)).or_default());
+        drop(hands);
+        LaneMetrics::new(self.clone(), scheme, stage, hand)
+    }
+
+    /// The server of a system showed this certificate (DER). `address` tells the servers of several accounts apart.
+    pub fn peer_certificate(&self, system: &str, address: &str, der: &[u8]) {
+        if let Some(unix_s) = expiry::of_der(der) {
+            let gauge = &self.families().certificate_expiry;
+            self.inner.expiries.set(gauge, &[system, "peer"], address, unix_s);
+        }
+    }
+
+    /// The certificates of this PEM file are trusted for a system.
+    pub fn trusted_certificates(&self, system: &str, file: &Path) {
+        if let Some(unix_s) = expiry::of_file(file) {
+            let gauge = &self.families().certificate_expiry;
+            self.inner.expiries.set(gauge, &[system, "trusted"], &file.to_string_lossy(), unix_s);
+        }
+    }
+
+    /// The application secret of an account of a system expires then, in seconds since the epoch.
+    pub fn secret_expires(&self, system: &str, account: &str, unix_s: i64) {
+        self.inner.expiries.set(&self.families().secret_expiry, &[system], account, unix_s);
     }
 
     /// Whether a delivery of a shard is kept because a write may still take effect.
@@ -111,6 +153,12 @@ impl Metrics {
     pub fn journal_dropped(&self, events: usize) {
         let none: &[&str] = &[];
         self.families().journal_dropped.with_label_values(none).inc_by(events as u64);
+    }
+
+    /// Spans were given up; with 0 the number is there from the first scrape on.
+    pub fn spans_dropped(&self, spans: usize) {
+        let none: &[&str] = &[];
+        self.families().spans_dropped.with_label_values(none).inc_by(spans as u64);
     }
 
     /// The handle of the publisher.
@@ -140,6 +188,11 @@ impl Metrics {
         ExtractionMetrics::new(self.clone(), scheme)
     }
 
+    /// The handle of the last comparison of one scheme's books.
+    pub fn reconciliation(&self, scheme: &str) -> ReconciliationMetrics {
+        ReconciliationMetrics::new(self.clone(), scheme)
+    }
+
     /// The handle of one account of an ERP.
     pub fn account(&self, system: &str, account: &str) -> AccountMetrics {
         AccountMetrics::new(self.families(), system, account)
@@ -155,10 +208,26 @@ impl Metrics {
     /// # Errors
     /// The encoder refuses a family; a bug of ours.
     pub fn render(&self) -> Result<String, RenderError> {
+        TextEncoder::new().encode_to_string(&self.gather()).map_err(|error| RenderError(error.to_string()))
+    }
+
+    /// Everything in the OpenMetrics text format 1.0.
+    pub fn render_openmetrics(&self) -> String {
+        openmetrics::encode(&self.gather())
+    }
+
+    /// Every family, with what is reckoned at a scrape brought up to date.
+    fn gather(&self) -> Vec<MetricFamily> {
         let blockages = self.inner.blockages.lock().unwrap_or_else(PoisonError::into_inner).clone();
         blockages.iter().for_each(|blockage| blockage.add_up());
-        let families = self.inner.registry.gather();
-        TextEncoder::new().encode_to_string(&families).map_err(|error| RenderError(error.to_string()))
+        let now_ms = now_ms();
+        let hands = self.inner.hands.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((scheme, stage), hand) in hands.iter() {
+            let oldest = self.families().oldest_unsettled.with_label_values(&[scheme, stage.as_str()]);
+            oldest.set(hand.oldest_seconds(now_ms));
+        }
+        drop(hands);
+        self.inner.registry.gather()
     }
 
     pub(crate) fn families(&self) -> &Families {
@@ -195,10 +264,13 @@ impl Families {
         Families {
             works_received: counter(r, &names::WORKS_RECEIVED),
             works_inflight: gauge(r, &names::WORKS_INFLIGHT),
+            queue_wait: histogram(r, &names::QUEUE_WAIT),
+            oldest_unsettled: gauge(r, &names::OLDEST_UNSETTLED),
             verdicts: counter(r, &names::VERDICTS),
             failures: counter(r, &names::FAILURES),
             retry_scheduled: counter(r, &names::RETRY_SCHEDULED),
             dead_lettered: counter(r, &names::DEAD_LETTERED),
+            delivery_limit: counter(r, &names::DELIVERY_LIMIT),
             stage_seconds: histogram(r, &names::STAGE_SECONDS_SPENT),
             batch_size: histogram(r, &names::BATCH_SIZE),
             last_progress: gauge(r, &names::LAST_PROGRESS),
@@ -219,11 +291,17 @@ impl Families {
             erp_unclear: counter(r, &names::ERP_UNCLEAR),
             erp_duplicates_prevented: counter(r, &names::ERP_DUPLICATES_PREVENTED),
             erp_duplicates_found: counter(r, &names::ERP_DUPLICATES_FOUND),
+            certificate_expiry: gauge(r, &names::CERTIFICATE_EXPIRY),
+            secret_expiry: gauge(r, &names::SECRET_EXPIRY),
             changes: counter(r, &names::CHANGES),
             windows: counter(r, &names::WINDOWS),
             window_size: histogram(r, &names::WINDOW_SIZE),
             cursor_lag: gauge(r, &names::CURSOR_LAG),
             backlog_windows: gauge(r, &names::BACKLOG_WINDOWS),
+            reconcile_last: gauge(r, &names::RECONCILE_LAST),
+            reconcile_period_end: gauge(r, &names::RECONCILE_PERIOD_END),
+            reconcile_agrees: gauge(r, &names::RECONCILE_AGREES),
+            reconcile_documents: gauge(r, &names::RECONCILE_DOCUMENTS),
             push_requests: counter(r, &names::PUSH_REQUESTS),
             push_documents: counter(r, &names::PUSH_DOCUMENTS),
             push_seconds: histogram(r, &names::PUSH_SECONDS),
@@ -231,6 +309,7 @@ impl Families {
             account_calls_per_minute: gauge(r, &names::ACCOUNT_CALLS_PER_MINUTE),
             account_closed_until: gauge(r, &names::ACCOUNT_CLOSED_UNTIL),
             journal_dropped: counter(r, &names::JOURNAL_DROPPED),
+            spans_dropped: counter(r, &names::SPANS_DROPPED),
             build_info: gauge(r, &names::BUILD_INFO),
         }
     }

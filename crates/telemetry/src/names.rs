@@ -47,7 +47,7 @@ pub mod label {
     pub const KIND: &str = "kind";
     /// Whose fault a failure is.
     pub const FAULT: &str = "fault";
-    /// `done`, `retry` or `dead`.
+    /// `done`, `retry` or `dead`; of a comparison of both books, what was found under a number, such as `missing`.
     pub const VERDICT: &str = "verdict";
     /// How something ended, such as `ok`.
     pub const OUTCOME: &str = "outcome";
@@ -69,6 +69,8 @@ pub mod label {
     pub const REDELIVERED: &str = "redelivered";
     /// How a second document was prevented, such as `found_before_posting`.
     pub const HOW: &str = "how";
+    /// Whose certificate it is: `peer` or `trusted`.
+    pub const WHICH: &str = "which";
     /// Version of the program.
     pub const VERSION: &str = "version";
     /// Source revision of the program.
@@ -91,6 +93,7 @@ pub mod label {
         ROLE,
         REDELIVERED,
         HOW,
+        WHICH,
         VERSION,
         REVISION,
     ];
@@ -138,11 +141,15 @@ pub mod field {
     pub const VERSION: &str = "version";
     /// Source revision of the program.
     pub const REVISION: &str = "revision";
+    /// The trace that a document belongs to: 32 hexadecimal digits.
+    pub const TRACE_ID: &str = "trace_id";
+    /// The span of the stage's try: 16 hexadecimal digits.
+    pub const SPAN_ID: &str = "span_id";
 
     /// All of them.
     pub const ALL: &[&str] = &[
         MESSAGE_ID, SCHEME, STAGE, RECORD_KEY, ATTEMPT, ORIGIN, KIND, FAULT, VERDICT, QUEUE, TIER, REASON,
-        ERROR, CODE, OPERATION, COUNT, SECONDS, ADDRESS, VERSION, REVISION,
+        ERROR, CODE, OPERATION, COUNT, SECONDS, ADDRESS, VERSION, REVISION, TRACE_ID, SPAN_ID,
     ];
 }
 
@@ -157,12 +164,14 @@ pub const PROCESS_METRICS: &[&str] = &[
     "process_virtual_memory_bytes",
 ];
 
-const CONFIRM_SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-const STAGE_SECONDS: &[f64] =
-    &[0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-const REQUEST_SECONDS: &[f64] =
-    &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 180.0];
+/// From a confirm on the same machine to the longest call of an ERP: requests, stages, confirms.
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0,
+    300.0,
+];
+/// AMQP's timestamps are whole seconds; 900 s is a bound for the sake of the delivery objective.
+const QUEUE_SECONDS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0, 3_600.0, 14_400.0, 86_400.0];
 const BATCH_WORKS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0];
 /// 900 s is a bound of its own, because the delivery objective is 15 minutes.
 const AGE_SECONDS: &[f64] = &[
@@ -196,23 +205,29 @@ metrics! {
     WORKS_RECEIVED "kingpost_works_received_total" Counter, [SCHEME, STAGE, REDELIVERED], "works",
         "Messages the broker delivered to a stage.";
     WORKS_INFLIGHT "kingpost_inflight_works" Gauge, [SCHEME, STAGE], "works",
-        "Messages delivered to a stage and not settled yet.";
+        "Messages of the batches that a stage is processing.";
+    QUEUE_WAIT "kingpost_queue_wait_seconds" Histogram(QUEUE_SECONDS), [SCHEME, STAGE], "seconds",
+        "Time a message waited in its queue: from its publish, or its return from a retry tier, until a stage took it; to the second.";
+    OLDEST_UNSETTLED "kingpost_oldest_unsettled_seconds" Gauge, [SCHEME, STAGE], "seconds",
+        "Age of the oldest message that a stage has taken and not settled, since its publish or its return from a retry tier; 0 while it has none.";
     VERDICTS "kingpost_verdicts_total" Counter, [SCHEME, STAGE, VERDICT], "works",
         "Works a stage has judged: done, retry or dead.";
     FAILURES "kingpost_failures_total" Counter, [SCHEME, STAGE, KIND, FAULT], "works",
         "Works judged retry or dead, by kind of failure and by whose fault it is.";
-    RETRY_SCHEDULED "kingpost_retry_scheduled_total" Counter, [SCHEME, STAGE, TIER], "works",
-        "Works put into a retry tier.";
-    DEAD_LETTERED "kingpost_dead_lettered_total" Counter, [SCHEME, STAGE], "works",
-        "Works whose dead letter the broker has confirmed.";
-    STAGE_SECONDS_SPENT "kingpost_stage_seconds" Histogram(STAGE_SECONDS), [SCHEME, STAGE], "seconds",
+    RETRY_SCHEDULED "kingpost_retry_scheduled_total" Counter, [SCHEME, STAGE, KIND, TIER], "works",
+        "Works put into a retry tier, by kind of failure.";
+    DEAD_LETTERED "kingpost_dead_lettered_total" Counter, [SCHEME, STAGE, KIND], "works",
+        "Works whose dead letter the broker has confirmed, by kind of failure.";
+    DELIVERY_LIMIT "kingpost_delivery_limit_total" Counter, [SCHEME, STAGE], "works",
+        "Works judged without being processed, because 20 deliveries of them had ended without a settlement.";
+    STAGE_SECONDS_SPENT "kingpost_stage_seconds" Histogram(SECONDS), [SCHEME, STAGE], "seconds",
         "Time a stage took for one batch.";
     BATCH_SIZE "kingpost_batch_works" Histogram(BATCH_WORKS), [SCHEME, STAGE], "works",
         "Works in one batch.";
     LAST_PROGRESS "kingpost_last_progress_timestamp_seconds" Gauge, [SCHEME, STAGE], "seconds",
         "Unix time at which a stage last settled a work; 0 before the first.";
     DOCUMENT_AGE "kingpost_document_age_seconds" Histogram(AGE_SECONDS), [SCHEME], "seconds",
-        "Time from a document's change in the source to its settlement in the target.";
+        "Time from a live document's change in the source to its settlement in the target; not of backfills, second looks and replays.";
     SCHEME_PAUSED "kingpost_scheme_paused" Gauge, [SCHEME, STAGE, REASON], "flag",
         "1 while a stage holds a scheme back, 0 after it has gone on.";
     SHARD_ACTIVE "kingpost_shard_active" Gauge, [SCHEME, SHARD], "flag",
@@ -221,7 +236,7 @@ metrics! {
         "1 while this loader keeps a delivery of a shard unsettled, because a write may still take effect.";
     PUBLISHED "kingpost_published_total" Counter, [], "publishes",
         "Messages published and confirmed by the broker.";
-    PUBLISH_CONFIRM "kingpost_publish_confirm_seconds" Histogram(CONFIRM_SECONDS), [], "seconds",
+    PUBLISH_CONFIRM "kingpost_publish_confirm_seconds" Histogram(SECONDS), [], "seconds",
         "Time from a publish to the broker's confirm.";
     PUBLISH_UNROUTABLE "kingpost_publish_unroutable_total" Counter, [], "publishes",
         "Messages the broker returned because no queue would take them.";
@@ -237,7 +252,7 @@ metrics! {
         "1 while the broker blocks a connection by a memory or disk alarm.";
     CONNECTION_BLOCKED_SECONDS "kingpost_connection_blocked_seconds_total" Counter, [ROLE], "seconds",
         "Time a connection has been blocked by the broker.";
-    ERP_REQUEST "kingpost_erp_request_seconds" Histogram(REQUEST_SECONDS), [SYSTEM, OPERATION, OUTCOME], "seconds",
+    ERP_REQUEST "kingpost_erp_request_seconds" Histogram(SECONDS), [SYSTEM, OPERATION, OUTCOME], "seconds",
         "Time a request to an ERP took.";
     ERP_UNCLEAR "kingpost_erp_unclear_total" Counter, [SYSTEM], "documents",
         "Posts whose outcome was unknown and had to be looked up.";
@@ -245,6 +260,10 @@ metrics! {
         "Documents found in the ERP that would otherwise have been posted a second time.";
     ERP_DUPLICATES_FOUND "kingpost_erp_duplicates_found_total" Counter, [SYSTEM], "documents",
         "Numbers that more than one document of the ERP was found to have: what must never happen.";
+    CERTIFICATE_EXPIRY "kingpost_certificate_expiry_timestamp_seconds" Gauge, [SYSTEM, WHICH], "seconds",
+        "Unix time at which the first certificate of a system expires: of its server (peer), or of the file of authorities that is trusted for it (trusted).";
+    SECRET_EXPIRY "kingpost_secret_expiry_timestamp_seconds" Gauge, [SYSTEM], "seconds",
+        "Unix time at which the first application secret of a system expires, as its settings say.";
     CHANGES "kingpost_changes_total" Counter, [SCHEME, OUTCOME], "documents",
         "Documents that differ from what stands in the target, or were cancelled in the source: ignored, reported, updated or withdrawn.";
     WINDOWS "kingpost_windows_total" Counter, [SCHEME, OUTCOME], "windows",
@@ -255,11 +274,19 @@ metrics! {
         "How far the confirmed cursor of a scheme is behind now.";
     BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
         "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
+    RECONCILE_LAST "kingpost_reconcile_last_timestamp_seconds" Gauge, [SCHEME], "seconds",
+        "Unix time at which the last comparison of both books ended; absent before the first, and where another extractor leads.";
+    RECONCILE_PERIOD_END "kingpost_reconcile_period_end_timestamp_seconds" Gauge, [SCHEME], "seconds",
+        "Unix time of the end of the period that was compared last.";
+    RECONCILE_AGREES "kingpost_reconcile_agrees" Gauge, [SCHEME], "flag",
+        "1 when both books agreed at the last comparison, 0 when they differed.";
+    RECONCILE_DOCUMENTS "kingpost_reconcile_documents" Gauge, [SCHEME, VERDICT], "documents",
+        "Numbers of the last comparison of both books by what was found: matched, missing, different and so on.";
     PUSH_REQUESTS "kingpost_push_requests_total" Counter, [OUTCOME], "requests",
         "Requests with pushed documents: accepted, refused (every document), unauthorized, invalid or unavailable.";
     PUSH_DOCUMENTS "kingpost_push_documents_total" Counter, [SCHEME, OUTCOME], "documents",
         "Pushed documents: accepted, refused, duplicate (twice in one request) or unconfirmed by the broker in time.";
-    PUSH_SECONDS "kingpost_push_seconds" Histogram(CONFIRM_SECONDS), [], "seconds",
+    PUSH_SECONDS "kingpost_push_seconds" Histogram(SECONDS), [], "seconds",
         "Time from the head of a request with pushed documents to its answer.";
     ACCOUNT_LIMITS_MET "kingpost_account_limits_met_total" Counter, [SYSTEM, ACCOUNT], "limits",
         "Limits of an account that a call of this extractor has met.";
@@ -271,6 +298,8 @@ metrics! {
         "Log lines lost because the standard error output would not take them.";
     JOURNAL_DROPPED "kingpost_journal_dropped_total" Counter, [], "events",
         "Events of the journal given up because RabbitMQ did not take them in time.";
+    SPANS_DROPPED "kingpost_spans_dropped_total" Counter, [], "spans",
+        "Spans given up because the collector did not take them, or not fast enough.";
     BUILD_INFO "kingpost_build_info" Gauge, [VERSION, REVISION], "flag",
         "Always 1; the labels say which program runs.";
 }

@@ -15,6 +15,10 @@ pub struct PushMetrics {
 
 impl PushMetrics {
     pub(crate) fn new(metrics: Metrics) -> Self {
+        // There from the start, so that an alert on their rise sees the first one.
+        for outcome in ["accepted", "refused", "unauthorized", "invalid", "unavailable"] {
+            metrics.families().push_requests.with_label_values(&[outcome]);
+        }
         let seconds = metrics.families().push_seconds.with_label_values::<&str>(&[]);
         PushMetrics { seconds, metrics }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State as Shared;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use kingpost_settings::Problem;
@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Health, Metrics};
+use crate::{Health, Metrics, openmetrics};
 
 /// How long an answer that is being sent may take to finish after the stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -105,7 +105,12 @@ impl std::error::Error for ServeError {
     }
 }
 
-async fn scrape(Shared((metrics, _)): Shared<(Metrics, Health)>) -> Response {
+async fn scrape(Shared((metrics, _)): Shared<(Metrics, Health)>, headers: HeaderMap) -> Response {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if openmetrics::is_preferred(&accepts.collect::<Vec<_>>().join(",")) {
+        return ([(header::CONTENT_TYPE, openmetrics::CONTENT_TYPE)], metrics.render_openmetrics())
+            .into_response();
+    }
     match metrics.render() {
         Ok(text) => {
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

@@ -6,14 +6,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
-use kingpost_model::{Failure, FailureKind, StageName, Verdict};
+use kingpost_model::{Failure, FailureKind, Reconciled, StageName, Verdict};
 use kingpost_settings::LogFormat;
 use kingpost_telemetry::names::{self, METRICS, MetricKind, PROCESS_METRICS, label};
+use kingpost_telemetry::traces::Traces;
 use kingpost_telemetry::{Health, Metrics, State, logs, serve};
+use rcgen::{CertificateParams, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -32,14 +34,17 @@ fn touched() -> Metrics {
     lane.progress();
     lane.verdict(&Verdict::Done);
     lane.verdict(&Verdict::Dead { failure: Failure::new(FailureKind::Unmappable, "no warehouse") });
-    lane.retry_scheduled("30s");
-    lane.dead_lettered();
+    lane.retry_scheduled(FailureKind::Transient, "30s");
+    lane.dead_lettered(FailureKind::Unmappable);
+    lane.delivery_limit();
+    drop(lane.taken(Some(1_767_196_800_000)));
     lane.batch(20, Duration::from_millis(700));
     lane.document_age(Duration::from_secs(800));
     lane.paused("configuration", true);
     metrics.shard_active("purchase-stockin", 3, true);
     metrics.write_in_doubt("purchase-stockin", 3, false);
     metrics.journal_dropped(2);
+    metrics.spans_dropped(1);
     let publisher = metrics.publisher();
     publisher.confirmed(Duration::from_millis(3));
     publisher.unroutable();
@@ -54,6 +59,8 @@ fn touched() -> Metrics {
     erp.unclear();
     erp.duplicate_prevented("found_before_posting");
     erp.duplicate_found();
+    metrics.peer_certificate("kingdee", "https://erp.example", &certificate(2_000_000_000));
+    metrics.secret_expires("kingdee", "default", 1_900_000_000);
     let changes = metrics.changes("purchase-stockin");
     changes.ignored();
     changes.reported();
@@ -64,6 +71,7 @@ fn touched() -> Metrics {
     extraction.window("split");
     extraction.cursor_lag(Duration::from_secs(300));
     extraction.backlog(12);
+    metrics.reconciliation("purchase-stockin").show(Some(&compared("matched", 40)));
     let push = metrics.push();
     push.request("accepted", Duration::from_millis(20));
     push.documents("purchase-stockin", "accepted", 3);
@@ -72,6 +80,31 @@ fn touched() -> Metrics {
     account.pace(Some(42.0));
     account.closed_until(Some(1_767_196_800_000));
     metrics
+}
+
+/// A certificate (DER) that expires then.
+fn certificate(unix_s: i64) -> Vec<u8> {
+    pem_and_der(unix_s).1
+}
+
+fn pem_and_der(unix_s: i64) -> (String, Vec<u8>) {
+    let mut params = CertificateParams::new(vec!["erp.example".to_owned()]).unwrap();
+    params.not_after = SystemTime::UNIX_EPOCH.into();
+    params.not_after += Duration::from_secs(u64::try_from(unix_s).unwrap());
+    let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    (made.pem(), made.der().to_vec())
+}
+
+/// A comparison of both books in which a verdict was given that often.
+fn compared(verdict: &str, count: u64) -> Reconciled {
+    Reconciled {
+        scheme: "purchase-stockin".to_owned(),
+        from_s: 1_793_462_400,
+        to_s: 1_796_054_400,
+        finished_s: 1_796_100_000,
+        agrees: verdict == "matched",
+        documents: [(verdict.to_owned(), count)].into(),
+    }
 }
 
 /// The samples of a scrape as `(name, labels, value)`; every line that isn't a comment must be one.
@@ -92,9 +125,14 @@ fn value(text: &str, name: &str, labels: &str) -> f64 {
 }
 
 async fn ask(address: SocketAddr, path: &str) -> (u16, String, String) {
+    ask_for(address, path, "*/*").await
+}
+
+async fn ask_for(address: SocketAddr, path: &str, accept: &str) -> (u16, String, String) {
     let asked = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: test\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -190,19 +228,89 @@ fn the_handles_count_what_they_are_told() {
 }
 
 #[test]
+fn the_oldest_message_in_hand_and_its_wait_are_told_by_the_time_it_came_into_its_queue() {
+    let metrics = Metrics::new();
+    let lane = metrics.lane("purchase-stockin", StageName::Load);
+    let labels = r#"scheme="purchase-stockin",stage="load""#;
+    let read = |name: &str| value(&metrics.render().unwrap(), name, labels);
+    let oldest = || read("kingpost_oldest_unsettled_seconds");
+    assert_eq!(oldest(), 0.0, "nothing is in hand");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    let now = i64::try_from(now).unwrap();
+    let old = lane.taken(Some(now - 100_000));
+    let unknown = metrics.lane("purchase-stockin", StageName::Load).taken(None);
+    assert!((100.0..120.0).contains(&oldest()), "{}", oldest());
+    drop(old);
+    assert!(oldest() < 20.0, "counted from when it was taken");
+    drop(unknown);
+    assert_eq!(oldest(), 0.0);
+    assert_eq!(read("kingpost_queue_wait_seconds_count"), 1.0, "one had no time");
+    assert!(read("kingpost_queue_wait_seconds_sum") >= 100.0);
+}
+
+#[test]
+fn the_earliest_end_of_a_systems_certificates_and_secrets_is_told() {
+    let metrics = Metrics::new();
+    let certificate_of = |which: &str| {
+        let name = "kingpost_certificate_expiry_timestamp_seconds";
+        value(&metrics.render().unwrap(), name, &format!(r#"system="kingdee",which="{which}""#))
+    };
+    metrics.peer_certificate("kingdee", "https://a.example", b"no certificate");
+    assert!(!metrics.render().unwrap().contains("kingpost_certificate_expiry"), "nothing is known");
+    metrics.peer_certificate("kingdee", "https://a.example", &certificate(1_900_000_000));
+    metrics.peer_certificate("kingdee", "https://b.example", &certificate(1_950_000_000));
+    assert_eq!(certificate_of("peer"), 1_900_000_000.0);
+    metrics.peer_certificate("kingdee", "https://a.example", &certificate(2_000_000_000));
+    assert_eq!(certificate_of("peer"), 1_950_000_000.0, "a renewed one counts no more");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for unix_s in [1_980_000_000, 1_970_000_000] {
+        io::Write::write_all(&mut file, pem_and_der(unix_s).0.as_bytes()).unwrap();
+    }
+    metrics.trusted_certificates("kingdee", file.path());
+    assert_eq!(certificate_of("trusted"), 1_970_000_000.0);
+    metrics.secret_expires("wdt", "north", 1_900_000_000);
+    metrics.secret_expires("wdt", "default", 1_950_000_000);
+    let text = metrics.render().unwrap();
+    assert_eq!(value(&text, "kingpost_secret_expiry_timestamp_seconds", r#"system="wdt""#), 1_900_000_000.0);
+}
+
+#[test]
 fn the_numbers_of_a_lane_are_there_before_its_first_message() {
     let metrics = Metrics::new();
     let _lane = metrics.lane("purchase-stockin", StageName::Transform);
     let text = metrics.render().unwrap();
     let labels = r#"scheme="purchase-stockin",stage="transform",verdict="dead""#;
     assert_eq!(value(&text, "kingpost_verdicts_total", labels), 0.0);
+    for kind in FailureKind::ALL {
+        let labels = format!(r#"kind="{kind}",scheme="purchase-stockin",stage="transform""#);
+        assert_eq!(value(&text, "kingpost_dead_lettered_total", &labels), 0.0);
+    }
+}
+
+#[test]
+fn a_comparison_takes_the_place_of_the_last_one_and_goes_with_the_lead() {
+    let metrics = Metrics::new();
+    let reconciliation = metrics.reconciliation("purchase-stockin");
+    let of = |verdict: &str| format!(r#"scheme="purchase-stockin",verdict="{verdict}""#);
+    assert!(!metrics.render().unwrap().contains("kingpost_reconcile"), "nothing before the first");
+    reconciliation.show(Some(&compared("matched", 40)));
+    reconciliation.show(Some(&compared("missing", 2)));
+    let text = metrics.render().unwrap();
+    assert_eq!(value(&text, "kingpost_reconcile_documents", &of("missing")), 2.0);
+    assert!(!text.contains("matched\""), "{text}");
+    let scheme = r#"scheme="purchase-stockin""#;
+    assert_eq!(value(&text, "kingpost_reconcile_agrees", scheme), 0.0);
+    assert_eq!(value(&text, "kingpost_reconcile_last_timestamp_seconds", scheme), 1_796_100_000.0);
+    assert_eq!(value(&text, "kingpost_reconcile_period_end_timestamp_seconds", scheme), 1_796_054_400.0);
+    reconciliation.show(None);
+    assert!(!metrics.render().unwrap().contains("kingpost_reconcile"), "another one leads");
 }
 
 #[test]
 fn the_reference_has_a_row_for_every_metric() {
     let table = names::markdown_table();
     assert_eq!(table.lines().count(), METRICS.len() + 2);
-    let row = "| `kingpost_retry_scheduled_total` | counter | `scheme`, `stage`, `tier` | works | Works put into a retry tier. |";
+    let row = "| `kingpost_retry_scheduled_total` | counter | `scheme`, `stage`, `kind`, `tier` | works | Works put into a retry tier, by kind of failure. |";
     assert!(table.lines().any(|line| line == row), "{table}");
 }
 
@@ -213,6 +321,28 @@ async fn metrics_are_served_in_the_text_format() {
     assert_eq!(status, 200);
     assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
     assert_eq!(value(&body, "kingpost_build_info", r#"revision="unknown",version="0.1.0""#), 1.0);
+}
+
+#[tokio::test]
+async fn openmetrics_is_served_to_who_asks_for_it_and_says_the_same() {
+    let (address, _stop) = served(touched(), Health::new(), None).await;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let (status, head, open) = ask_for(address, "/metrics", accept).await;
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(open.ends_with("# EOF\n"));
+    let (_, _, text) = ask(address, "/metrics").await;
+    let ours = |text: &str| -> BTreeSet<(String, String)> {
+        let found = samples(text).into_iter().filter(|sample| sample.0.starts_with("kingpost_"));
+        found.map(|(name, labels, _)| (name, labels.replace(".0\"", "\""))).collect()
+    };
+    assert_eq!(ours(&open), ours(&text));
+    for metric in METRICS {
+        let family = metric.name.trim_end_matches("_total");
+        assert!(open.contains(&format!("# TYPE {family} {}\n", metric.kind.as_str())), "{family}");
+    }
+    assert!(open.contains("# UNIT kingpost_erp_request_seconds seconds\n"));
+    assert!(open.contains("# UNIT process_resident_memory_bytes bytes\n"));
 }
 
 #[tokio::test]
@@ -316,7 +446,7 @@ impl io::Write for Lines {
 
 fn logged(format: LogFormat, filter: &str, lines: Lines) -> String {
     let writer = lines.clone();
-    let dispatch = logs::dispatch(format, filter, false, move || writer.clone()).unwrap();
+    let dispatch = logs::dispatch(format, filter, false, move || writer.clone(), &Traces::default()).unwrap();
     tracing::dispatcher::with_default(&dispatch, || {
         let _span = tracing::info_span!("work", { names::field::RECORD_KEY } = "STK_InStock/CG1").entered();
         tracing::info!({ names::field::ATTEMPT } = 2, "posted");
@@ -358,11 +488,31 @@ fn a_line_that_cannot_be_written_is_counted_and_stops_nothing() {
 #[test]
 fn a_filter_that_would_silence_everything_is_a_problem_of_rust_log() {
     for filter in ["infoo", "info,verbose", "kingpost_loader=loud", "warning"] {
-        let problem = logs::dispatch(LogFormat::Json, filter, false, io::sink).unwrap_err();
+        let problem =
+            logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).unwrap_err();
         assert_eq!(problem.variable, "RUST_LOG", "{filter}");
         assert!(problem.to_string().contains("RUST_LOG=info,kingpost_loader=debug"), "{problem}");
     }
     for filter in ["info", "WARN,lapin=error", "kingpost_loader", "off", "info,kingpost_worker[work]=trace"] {
-        assert!(logs::dispatch(LogFormat::Json, filter, false, io::sink).is_ok(), "{filter}");
+        assert!(
+            logs::dispatch(LogFormat::Json, filter, false, io::sink, &Traces::default()).is_ok(),
+            "{filter}"
+        );
     }
+}
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_build_that_sends_no_spans_says_so_to_whoever_wants_them() {
+    use kingpost_settings::{TraceSampler, TraceSettings};
+    let settings = TraceSettings {
+        endpoint: "http://collector.example:4318".into(),
+        service_name: "kingpost-test".into(),
+        sampler: TraceSampler::AlwaysOn,
+    };
+    assert!(Traces::warning(Some(&settings)).is_some_and(|text| text.contains("--features otlp")));
+    assert_eq!(Traces::warning(None), None);
+    let metrics = Metrics::new();
+    assert!(Traces::start(Some(&settings), &metrics).is_ok(), "it is a warning and no error");
+    assert!(metrics.render().is_ok_and(|text| text.contains("kingpost_spans_dropped_total 0")));
 }

@@ -31,6 +31,7 @@ pub fn plan(context: &Context) -> Result<Plan, Refusal> {
         topology,
         lanes,
         background: Vec::new(),
+        receptions: Vec::new(),
     })
 }
 

@@ -65,6 +65,7 @@ impl TransformStage {
         next.extracted_ms = work.extracted_ms;
         next.reply_to.clone_from(&work.reply_to);
         next.traceparent.clone_from(&work.traceparent);
+        next.tracestate.clone_from(&work.tracestate);
         if work.origin == Origin::Replay {
             // Whoever looks at it when it dies again wants to know why it died at first.
             next.first_failure.clone_from(&work.first_failure);

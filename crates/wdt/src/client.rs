@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,7 +22,11 @@ pub struct Client {
     http: HttpClient,
     clock: Clock,
     timeout: Option<Duration>,
+    /// Seconds by which the server was ahead of us; [`UNSEEN`] before its first answer.
+    ahead: Arc<AtomicI64>,
 }
+
+const UNSEEN: i64 = i64::MIN;
 
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -46,9 +51,15 @@ impl Client {
                 http,
                 clock: Arc::new(Timestamp::now),
                 timeout: None,
+                ahead: Arc::new(AtomicI64::new(UNSEEN)),
             }),
             _ => Err(ConfigError { problems }),
         }
+    }
+
+    /// Has the server's own certificate (DER) told with its first answer, and whenever it is another one.
+    pub fn on_peer_certificate(&self, tell: impl Fn(&[u8]) + Send + Sync + 'static) {
+        self.http.on_peer_certificate(tell);
     }
 
     /// Takes the time of signatures from `clock` instead of the system's.
@@ -71,6 +82,13 @@ impl Client {
         self.account.transport()
     }
 
+    /// Seconds by which the server's clock was ahead of ours at its last answer (negative: behind), refusals included;
+    /// `None` before that. What the call itself may have taken is not counted.
+    #[must_use]
+    pub fn server_ahead(&self) -> Option<i64> {
+        Some(self.ahead.load(Ordering::Relaxed)).filter(|ahead| *ahead != UNSEEN)
+    }
+
     /// Asks for one page, once: no retry, no waiting. Every call is signed anew with the time of the clock.
     ///
     /// # Errors
@@ -81,6 +99,10 @@ impl Client {
         let response = self.http.post(call.request).await.map_err(WdtError::transport)?;
         let method = Method::find(&query.method);
         let server_time = response.date.as_deref().and_then(server_time);
+        if let Some(server) = server_time {
+            let ahead = ahead(server.as_second(), now.as_second(), (self.clock)().as_second());
+            self.ahead.store(ahead, Ordering::Relaxed);
+        }
         let page = answer::read(self.transport(), method, &response).map_err(|mut error| {
             if error.class == Class::Clock {
                 error.text.extend(server_time.map(|server| skew(server, now)));
@@ -123,6 +145,11 @@ fn server_time(date: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(date).ok()
 }
 
+/// How far a server's clock is ahead, when it read `server` at some time between two readings of ours.
+fn ahead(server: i64, before: i64, after: i64) -> i64 {
+    if server > after { server - after } else { (server - before).min(0) }
+}
+
 /// How far the server's clock is from the time of the call, for the person who has to set a clock.
 fn skew(server: Timestamp, now: Timestamp) -> String {
     let seconds = server.as_second() - now.as_second();
@@ -136,4 +163,17 @@ fn http_problem(error: &HttpSetupError) -> ConfigProblem {
         HttpSetupError::Refused { .. } => "http",
     };
     ConfigProblem { field, text: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_call_is_not_taken_for_a_clock_that_differs() {
+        assert_eq!(ahead(105, 100, 110), 0);
+        assert_eq!(ahead(100, 100, 100), 0);
+        assert_eq!(ahead(170, 100, 110), 60);
+        assert_eq!(ahead(40, 100, 110), -60);
+    }
 }

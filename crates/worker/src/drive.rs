@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use kingpost_broker::{Delivery, Inbox, Receipt};
+use kingpost_telemetry::InHand;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -20,9 +21,11 @@ const HELD_MAX: Duration = Duration::from_secs(420);
 /// How often a lane at rest looks whether anything has grown old in its hands, besides when a doubt ends.
 const STALE_LOOK: Duration = Duration::from_secs(5);
 
-struct Held {
+pub(crate) struct Held {
     since: Instant,
-    delivery: Delivery,
+    pub(crate) delivery: Delivery,
+    /// Counts it as in hand until it is settled, or given back.
+    pub(crate) in_hand: InHand,
 }
 
 impl Held {
@@ -30,7 +33,8 @@ impl Held {
     /// its turn.
     fn new(lane: &Lane, delivery: Delivery) -> Self {
         lane.stage.met(&delivery.work, delivery.redelivered, &delivery.receipt.lease());
-        Held { since: Instant::now(), delivery }
+        let in_hand = lane.telemetry.taken(delivery.queued_ms);
+        Held { since: Instant::now(), delivery, in_hand }
     }
 }
 
@@ -61,7 +65,7 @@ enum Arrived {
     /// A batch can begin.
     Batch,
     /// These have been held for too long.
-    Stale(Vec<Delivery>),
+    Stale(Vec<Held>),
     /// Nothing comes any more.
     Closed,
 }
@@ -146,7 +150,7 @@ async fn gather(
 }
 
 /// Holds what arrives during a pause; returns what has been held for too long.
-async fn stale(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Delivery> {
+async fn stale(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Held> {
     take_in(lane, inbox, held, usize::MAX);
     let now = Instant::now();
     let old = held.iter().take_while(|h| now.saturating_duration_since(h.since) > HELD_MAX).count();
@@ -154,7 +158,7 @@ async fn stale(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Deli
         // Whoever waits looks again after a while.
         std::future::pending().await
     }
-    held.drain(..old).map(|h| h.delivery).collect()
+    held.drain(..old).collect()
 }
 
 async fn until_asked(asked: &mut watch::Receiver<bool>) {
@@ -173,14 +177,17 @@ impl Driver {
         }
         let Some(permit) = self.lane.pace.begin() else { return };
         let take = self.lane.pace.limits().rows.min(self.held.len());
-        let deliveries = self.held.drain(..take).map(|h| h.delivery).collect();
-        self.running.push(Box::pin(Arc::clone(&self.lane).process(deliveries, permit)));
+        let batch = self.held.drain(..take).collect();
+        self.running.push(Box::pin(Arc::clone(&self.lane).process(batch, permit)));
     }
 
-    fn hand_on(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries {
+    fn hand_on(&mut self, old: Vec<Held>) {
+        for Held { delivery, in_hand, .. } in old {
             let lane = Arc::clone(&self.lane);
-            self.aside.push(Box::pin(async move { lane.hand_on(delivery).await }));
+            self.aside.push(Box::pin(async move {
+                lane.hand_on(delivery).await;
+                drop(in_hand);
+            }));
         }
     }
 

@@ -18,9 +18,11 @@ use tracing::{error, info, warn};
 use crate::{
     clock::now_ms,
     doubt::{Doubt, Judged},
+    drive::Held,
     observe::LaneTelemetry,
     outbox::{BatchOutbox, Scribe},
     pace::{Permit, SchemePace},
+    traces::BatchTrace,
 };
 
 /// What the batches of a lane share.
@@ -139,12 +141,16 @@ impl Lane {
     }
 
     /// Processes one batch to the end and carries its verdicts out.
-    pub(crate) async fn process(self: Arc<Self>, deliveries: Vec<Delivery>, permit: Permit) {
-        let Some(lease) = deliveries.first().map(|d| d.receipt.lease()) else { return };
+    pub(crate) async fn process(self: Arc<Self>, batch: Vec<Held>, permit: Permit) {
+        let Some(lease) = batch.first().map(|held| held.delivery.receipt.lease()) else { return };
         let started = Instant::now();
-        let (mut items, mut receipts) =
-            (Vec::with_capacity(deliveries.len()), Vec::with_capacity(deliveries.len()));
-        for delivery in deliveries {
+        let (mut items, mut receipts, mut in_hand) = (
+            Vec::with_capacity(batch.len()),
+            Vec::with_capacity(batch.len()),
+            Vec::with_capacity(batch.len()),
+        );
+        for Held { delivery, in_hand: kept, .. } in batch {
+            in_hand.push(kept);
             if delivery.unsettled >= UNSETTLED_MAX {
                 self.unsettled(delivery).await;
                 continue;
@@ -156,12 +162,15 @@ impl Lane {
             return;
         }
         self.telemetry.begun(&items);
+        let trace = BatchTrace::begin(&mut items, self.route.queue());
         let mut batch = Batch { items, lease };
         let outbox = self.outbox(&batch);
-        let mut verdicts = self.judge(&mut batch, &outbox).await;
+        let mut verdicts = trace.run(self.judge(&mut batch, &outbox)).await;
         let lesson = permit.judge(self.index, &batch.items, &mut verdicts);
-        let concluded = self.conclude(&batch, &verdicts, receipts, &outbox).await;
+        let concluded = self.conclude(&batch, &verdicts, receipts, &outbox, &trace).await;
+        trace.end(&verdicts, concluded);
         self.telemetry.ended(&batch.items, &verdicts, started.elapsed(), concluded);
+        drop(in_hand);
         permit.end(&lesson);
     }
 
@@ -184,6 +193,7 @@ impl Lane {
         outbox.post(posting);
         if outbox.flush().await.is_ok() && !delivery.receipt.lease().is_lost() {
             self.acknowledge(std::iter::once((&item.work, false, delivery.receipt)));
+            self.telemetry.unsettled(&verdict);
         }
     }
 
@@ -253,14 +263,16 @@ impl Lane {
         verdicts: &[Verdict],
         receipts: Vec<Receipt>,
         outbox: &BatchOutbox,
+        trace: &BatchTrace,
     ) -> bool {
         if verdicts.len() != batch.items.len() {
             return false;
         }
         #[cfg(kingpost_bugs)]
         let verdicts = &verdicts.iter().cloned().map(misjudged).collect::<Vec<_>>()[..];
-        for (item, verdict) in batch.items.iter().zip(verdicts) {
-            if let Some(posting) = self.posting(item, verdict) {
+        for (index, (item, verdict)) in batch.items.iter().zip(verdicts).enumerate() {
+            if let Some(mut posting) = self.posting(item, verdict) {
+                trace.restore(index, &mut posting.work);
                 self.tell(outbox, item, &posting, verdict);
                 outbox.post(posting);
             }
@@ -297,11 +309,7 @@ impl Lane {
             next.unclear_since_ms = Some(now);
         }
         let destination = match verdict {
-            Verdict::Retry { after, .. } => {
-                let tier = Tier::at_least(*after);
-                self.telemetry.retried(tier.queue);
-                Destination::Wait(tier, self.route.clone())
-            }
+            Verdict::Retry { after, .. } => Destination::Wait(Tier::at_least(*after), self.route.clone()),
             _ => Destination::Dead(self.route.clone()),
         };
         let dead = matches!(destination, Destination::Dead(_));
@@ -366,6 +374,7 @@ fn log(work: &Work, failure: &Failure, dead: bool) {
     let (kind, fault) = (failure.kind.as_str(), failure.fault.as_str());
     let (scheme, attempt, text) = (work.scheme.as_str(), work.attempt, failure.text.as_str());
     let problems = failure.problems.len();
+    let (trace_id, span_id) = work.trace_ids();
     if dead {
         error!(
             message.id = id,
@@ -375,6 +384,8 @@ fn log(work: &Work, failure: &Failure, dead: bool) {
             kind,
             fault,
             problems,
+            trace_id,
+            span_id,
             "dead letter: {text}"
         );
     } else {
@@ -386,6 +397,8 @@ fn log(work: &Work, failure: &Failure, dead: bool) {
             kind,
             fault,
             problems,
+            trace_id,
+            span_id,
             "tried again later: {text}"
         );
     }

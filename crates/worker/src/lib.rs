@@ -11,8 +11,12 @@ mod outbox;
 mod pace;
 mod pause;
 mod plan;
+mod reception;
 mod run;
+mod traces;
 
 pub use clock::now_ms;
+pub use outbox::Scribe;
 pub use plan::{Background, BackgroundContext, BatchPolicy, Context, LanePlan, Plan, Refusal};
+pub use reception::{Opened, Reception, ReceptionContext};
 pub use run::run;

@@ -1,10 +1,13 @@
 //! What the harness tells metrics and health.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kingpost_broker::{Observer, Role};
-use kingpost_model::{Item, Route, StageName, Verdict};
-use kingpost_telemetry::{Health, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog};
+use kingpost_model::{Item, Origin, Route, StageName, Tier, Verdict};
+use kingpost_telemetry::{
+    Health, InHand, LaneMetrics, Metrics, PublisherMetrics, SessionMetrics, State, Watchdog,
+};
 
 use crate::clock::now_ms;
 
@@ -51,28 +54,48 @@ impl LaneTelemetry {
         }
         self.metrics.progress();
         for (item, verdict) in items.iter().zip(verdicts) {
-            self.metrics.verdict(verdict);
-            match verdict {
-                Verdict::Dead { .. } => self.metrics.dead_lettered(),
-                Verdict::Done if self.stage == StageName::Load => self.age(item),
-                Verdict::Done | Verdict::Retry { .. } => {}
+            self.carried_out(verdict);
+            if matches!(verdict, Verdict::Done) && self.stage == StageName::Load {
+                self.age(item);
             }
         }
     }
 
-    /// A document is in the target: how long after its change in the source?
+    /// A message was judged without being processed, and what was judged is confirmed.
+    pub(crate) fn unsettled(&self, verdict: &Verdict) {
+        self.metrics.delivery_limit();
+        self.metrics.progress();
+        self.carried_out(verdict);
+    }
+
+    fn carried_out(&self, verdict: &Verdict) {
+        self.metrics.verdict(verdict);
+        match verdict {
+            Verdict::Dead { failure } => self.metrics.dead_lettered(failure.kind),
+            Verdict::Retry { failure, after, .. } => {
+                let tier = Tier::at_least(*after).queue.trim_start_matches("wait.");
+                self.metrics.retry_scheduled(failure.kind, tier);
+            }
+            Verdict::Done => {}
+        }
+    }
+
+    /// A message was taken out of the inbox; it is in hand until what this returns is dropped.
+    pub(crate) fn taken(&self, queued_ms: Option<i64>) -> InHand {
+        self.metrics.taken(queued_ms)
+    }
+
+    /// A document is in the target: how long after its change in the source? Of live ones alone, since what is read again
+    /// or sent again is old by intention, and would count as late.
     fn age(&self, item: &Item) {
-        if let Some(age_ms) = item.work.modified_ms.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
+        let modified_ms = item.work.modified_ms.filter(|_| item.work.origin == Origin::Live);
+        if let Some(age_ms) = modified_ms.and_then(|ms| u64::try_from(now_ms() - ms).ok()) {
             self.metrics.document_age(Duration::from_millis(age_ms));
         }
     }
 
     pub(crate) fn in_doubt(&self, shard: Option<u32>, kept: bool) {
         self.metrics.write_in_doubt(shard, kept);
-    }
-
-    pub(crate) fn retried(&self, tier: &str) {
-        self.metrics.retry_scheduled(tier.trim_start_matches("wait."));
     }
 
     fn hold(&self, items: usize, more: bool) {
@@ -91,6 +114,8 @@ impl LaneTelemetry {
 
 /// Passes on what the broker crate sees.
 pub(crate) struct BrokerTelemetry {
+    /// What is trusted for the broker, read again for every session.
+    ca_file: Option<PathBuf>,
     publisher: PublisherMetrics,
     publish: SessionMetrics,
     consume: SessionMetrics,
@@ -99,12 +124,13 @@ pub(crate) struct BrokerTelemetry {
 }
 
 impl BrokerTelemetry {
-    pub(crate) fn new(metrics: &Metrics, health: &Health) -> Self {
+    pub(crate) fn new(metrics: &Metrics, health: &Health, ca_file: Option<PathBuf>) -> Self {
         for component in ["publishing", "consuming"] {
             health.set(component, State::NotReady("not connected to RabbitMQ yet".to_owned()));
         }
         metrics.journal_dropped(0);
         BrokerTelemetry {
+            ca_file,
             publisher: metrics.publisher(),
             publish: metrics.session(Role::Publish.as_str()),
             consume: metrics.session(Role::Consume.as_str()),
@@ -124,6 +150,9 @@ fn component(role: Role) -> Option<&'static str> {
 
 impl Observer for BrokerTelemetry {
     fn connected(&self, role: Role, up: bool) {
+        if let (true, Some(file)) = (up, &self.ca_file) {
+            self.metrics.trusted_certificates("amqp", file);
+        }
         if let Some(component) = component(role) {
             let down = || State::NotReady("no connection to RabbitMQ".to_owned());
             self.health.set(component, if up { State::Ready } else { down() });
@@ -173,5 +202,32 @@ impl Observer for BrokerTelemetry {
 
     fn acks_lost(&self, messages: usize) {
         (0..messages).for_each(|_| self.publisher.ack_lost());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kingpost_model::{RecordKey, Work, WorkId};
+
+    use super::*;
+
+    #[test]
+    fn the_age_of_live_documents_counts_and_not_of_those_that_are_read_or_sent_again() {
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let lane = LaneTelemetry::new(&metrics, &health, "s", StageName::Load, "load.s");
+        for origin in [Origin::Live, Origin::Backfill, Origin::Remedy, Origin::Replay] {
+            let key = RecordKey::new("STK_InStock", "RK1");
+            let mut work = Work::new(WorkId::new("1"), StageName::Load, "s", key, "{}");
+            (work.origin, work.modified_ms) = (origin, Some(now_ms() - 1_000_000));
+            let items = [Item { work, redelivered: false }];
+            lane.begun(&items);
+            lane.ended(&items, &[Verdict::Done], Duration::ZERO, true);
+        }
+        let text = metrics.render().unwrap();
+        assert!(text.contains("kingpost_document_age_seconds_count{scheme=\"s\"} 1\n"), "{text}");
+        assert!(
+            text.contains("kingpost_verdicts_total{scheme=\"s\",stage=\"load\",verdict=\"done\"} 4\n"),
+            "{text}"
+        );
     }
 }

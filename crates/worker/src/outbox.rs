@@ -10,9 +10,9 @@ use kingpost_model::{
 
 use crate::clock::now_ms;
 
-/// What a lane writes to the journal.
+/// Who writes to the journal.
 #[derive(Clone, Default)]
-pub(crate) struct Scribe {
+pub struct Scribe {
     journal: Journal,
     writer: JournalWriter,
 }
@@ -29,12 +29,18 @@ impl Scribe {
         self.journal.is_on().then(|| self.writer.event(work, step(), now_ms()))
     }
 
+    /// The event of a document that a sender pushed; nothing when no journal is kept.
+    pub fn pushed(&self, next: &Work) -> Option<JournalEvent> {
+        self.journal.is_on().then(|| self.writer.pushed(next, now_ms()))
+    }
+
     /// Program and version.
     pub(crate) fn worker(&self) -> &str {
         &self.writer.worker
     }
 
-    pub(crate) fn write(&self, event: impl IntoIterator<Item = JournalEvent>) {
+    /// Hands events over, and returns at once.
+    pub fn write(&self, event: impl IntoIterator<Item = JournalEvent>) {
         event.into_iter().for_each(|event| self.journal.write(event));
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct SchemePace {
 
 impl SchemePace {
     pub(crate) fn new(scheme: &str, stage: StageName, metrics: LaneMetrics, limits: Limits) -> Arc<Self> {
+        // There from the start, so that an alert knows the difference between none and unknown.
+        Reason::WORDS.into_iter().for_each(|word| metrics.paused(word, false));
         Arc::new(SchemePace {
             scheme: scheme.to_owned(),
             stage,

@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kingpost_broker::{Broker, Journal, Topology};
+use kingpost_broker::{Broker, Topology};
 use kingpost_model::{BoxFuture, Route, Stage};
 use kingpost_settings::{CommonSettings, Environment, Problems, WorkerSettings};
 use kingpost_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
+
+use crate::reception::Reception;
 
 /// What a plan is made from.
 pub struct Context {
@@ -60,8 +62,6 @@ pub struct BackgroundContext {
     pub broker: Arc<Broker>,
     /// The metrics of this process.
     pub metrics: Metrics,
-    /// What happens to documents is written there.
-    pub journal: Journal,
     /// Cancelled when the worker is told to stop.
     pub stop: CancellationToken,
 }
@@ -83,4 +83,6 @@ pub struct Plan {
     pub lanes: Vec<LanePlan>,
     /// What runs beside them.
     pub background: Vec<Background>,
+    /// What takes work from outside, also before there is a broker.
+    pub receptions: Vec<Reception>,
 }

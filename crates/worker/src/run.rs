@@ -10,7 +10,7 @@ use std::{
 use kingpost_broker::{Broker, BrokerConfig, Inbox, JournalKeep, LaneSpec, StartError, Subscription};
 use kingpost_model::StageName;
 use kingpost_settings::{AmqpUrl, Environment, Exit, JournalSettings, Problems, Program, warnings};
-use kingpost_telemetry::{Health, Metrics, logs, serve};
+use kingpost_telemetry::{Health, Metrics, logs, serve, traces::Traces};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -29,10 +29,13 @@ use crate::{
     pace::SchemePace,
     pause::Limits,
     plan::{BackgroundContext, Context, LanePlan, Plan, Refusal},
+    reception::Receptions,
 };
 
 /// Share of the drain deadline kept for closing connections.
 const CLOSING: Duration = Duration::from_secs(2);
+/// How long the last spans may take, after everything else has ended.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Runs a worker: reads its settings, plans it, works until SIGTERM or SIGINT, drains, and returns its exit code.
 pub fn run(program: Program, plan: fn(&Context) -> Result<Plan, Refusal>) -> ExitCode {
@@ -70,10 +73,15 @@ fn refuse(program: Program, refusal: &Refusal) -> Exit {
 }
 
 fn start(program: Program, plan: Plan, context: &Context, runtime: Runtime, signals: Signals) -> Exit {
-    if let Err(problem) = logs::init(plan.common.log_format, &plan.common.rust_log) {
-        let mut problems = Problems::new();
-        problems.push(problem);
-        return refuse(program, &Refusal::Settings(problems));
+    let settings = plan.worker.traces.as_ref();
+    let traces = match Traces::start(settings, &context.metrics).and_then(|traces| {
+        logs::init(plan.common.log_format, &plan.common.rust_log, &traces).map(|()| traces)
+    }) {
+        Ok(traces) => traces,
+        Err(problem) => return refuse(program, &Refusal::Settings(Problems::from(problem))),
+    };
+    if let Some(warning) = Traces::warning(settings) {
+        warn!("{warning}");
     }
     let accounts: Vec<Option<&str>> = plan.accounts.iter().map(Option::as_deref).collect();
     for warning in warnings(&context.environment, &accounts) {
@@ -81,16 +89,17 @@ fn start(program: Program, plan: Plan, context: &Context, runtime: Runtime, sign
     }
     let exit = runtime.block_on(work(program, plan, context.metrics.clone(), signals));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    traces.end(LAST_SPANS);
     exit
 }
 
-async fn work(program: Program, plan: Plan, metrics: Metrics, mut signals: Signals) -> Exit {
+async fn work(program: Program, mut plan: Plan, metrics: Metrics, mut signals: Signals) -> Exit {
     let stop = CancellationToken::new();
     let version = env!("CARGO_PKG_VERSION");
     metrics.build_info(version, option_env!("KINGPOST_REVISION").unwrap_or("unknown"));
     let health = Health::new();
     let served = CancellationToken::new();
-    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health));
+    let observer = Arc::new(BrokerTelemetry::new(&metrics, &health, plan.common.amqp_ca_file.clone()));
     let address =
         match serve(plan.worker.http_addr, metrics.clone(), health.clone(), None, served.clone()).await {
             Ok((address, _)) => address,
@@ -102,6 +111,9 @@ async fn work(program: Program, plan: Plan, metrics: Metrics, mut signals: Signa
     let queues: Vec<String> = plan.lanes.iter().map(|lane| lane.route.queue()).collect();
     info!(version, address = %address, queues = queues.join(" "), "{} starts", binary(program));
     let heart = tokio::spawn(beat(health.clone()));
+    let grace = grace(plan.worker.drain);
+    let mut receptions =
+        Receptions::start(std::mem::take(&mut plan.receptions), (&metrics, &health), &stop, grace);
     let halting = stop.clone();
     let listening = tokio::spawn(async move {
         let signal = signals.recv().await;
@@ -119,13 +131,16 @@ async fn work(program: Program, plan: Plan, metrics: Metrics, mut signals: Signa
     let config =
         broker_config(program, version, plan.common.amqp_url.clone(), plan.common.amqp_ca_file.clone());
     let exit = match Broker::start(config, plan.topology.clone(), observer, &stop).await {
-        Ok(broker) => serve_queues(program, plan, broker, &metrics, &health, &stop).await,
+        Ok(broker) => serve_queues(program, plan, broker, &mut receptions, (&metrics, &health), &stop).await,
         Err(StartError::Stopped) => Exit::Done,
         Err(StartError::Refused(text)) => {
             error!("{text}");
             Exit::Refused
         }
     };
+    // Where no broker was reached they have nothing in hand.
+    stop.cancel();
+    receptions.end(CLOSING).await;
     listening.abort();
     heart.abort();
     served.cancel();
@@ -137,8 +152,8 @@ async fn serve_queues(
     program: Program,
     plan: Plan,
     broker: Broker,
-    metrics: &Metrics,
-    health: &Health,
+    receptions: &mut Receptions,
+    (metrics, health): (&Metrics, &Health),
     stop: &CancellationToken,
 ) -> Exit {
     let broker = Arc::new(broker);
@@ -155,18 +170,15 @@ async fn serve_queues(
     let finish = CancellationToken::new();
     let mut lanes = JoinSet::new();
     let scribe = Scribe::new(journal.clone(), worker_name(program));
+    receptions.open(broker.outbound(), scribe.clone());
     let shards = spawn_lanes(&mut lanes, plan.lanes, inboxes, (&broker, &scribe), (metrics, health), &finish);
     let mut background = JoinSet::new();
     for (shards, loaders) in balance::of(&subscription, shards) {
         background.spawn(balance::run(shards, loaders, stop.clone()));
     }
     for task in plan.background {
-        let context = BackgroundContext {
-            broker: Arc::clone(&broker),
-            metrics: metrics.clone(),
-            journal: journal.clone(),
-            stop: stop.clone(),
-        };
+        let context =
+            BackgroundContext { broker: Arc::clone(&broker), metrics: metrics.clone(), stop: stop.clone() };
         background.spawn(task(context));
     }
     let exit = tokio::select! {
@@ -175,13 +187,14 @@ async fn serve_queues(
             error!(error = ?ended.err(), "a queue's task ended by itself");
             Exit::Bug
         }
+        exit = receptions.broken() => exit,
         () = publishing_ended.cancelled() => {
             error!("publishing ended by itself");
             Exit::Bug
         }
     };
     stop.cancel();
-    drain_all(subscription, lanes, background, finish, drain).await;
+    drain_all(subscription, lanes, background, receptions, finish, drain).await;
     // Everything is settled by now, so that the journal has all it will ever have.
     let closing = async {
         match Arc::try_unwrap(broker) {
@@ -257,20 +270,28 @@ fn spawn_lanes(
     shards
 }
 
+/// How much of the drain deadline is for finishing what is in hand.
+fn grace(drain: Duration) -> Duration {
+    drain.saturating_sub(CLOSING).max(Duration::from_millis(500))
+}
+
 /// The fixed order of stopping, under one deadline: the lanes finish what is in flight, give up their queues and hand
-/// back the rest; what runs beside stops; the connection closes, which returns whatever is left.
+/// back the rest; what runs beside stops; whoever was let in from outside is answered; the connection closes, which
+/// returns whatever is left.
 async fn drain_all(
     subscription: Subscription,
     mut lanes: JoinSet<()>,
     mut background: JoinSet<()>,
+    receptions: &mut Receptions,
     finish: CancellationToken,
     drain: Duration,
 ) {
-    let deadline = Instant::now() + drain.saturating_sub(CLOSING).max(Duration::from_millis(500));
+    let deadline = Instant::now() + grace(drain);
     finish.cancel();
     let rest = async {
         while lanes.join_next().await.is_some() {}
         while background.join_next().await.is_some() {}
+        receptions.finish().await;
     };
     if tokio::time::timeout(deadline.saturating_duration_since(Instant::now()), rest).await.is_err() {
         warn!(
@@ -283,6 +304,7 @@ async fn drain_all(
     subscription.begin_close();
     lanes.shutdown().await;
     background.shutdown().await;
+    receptions.end(Duration::ZERO).await;
     subscription.close(CLOSING).await;
 }
 

@@ -101,7 +101,7 @@ impl Yard {
     }
 
     /// Waits until the loader's queue holds so many messages.
-    async fn arrived(&self, count: usize) -> Result<()> {
+    pub(super) async fn arrived(&self, count: usize) -> Result<()> {
         let queue = Route::new(StageName::Load, SCHEME).queue();
         wait_until(DEADLINE, "the messages to arrive", async || {
             let depth = self.inspector.depth(&queue).await.ok().flatten();
@@ -110,7 +110,7 @@ impl Yard {
         .await
     }
 
-    async fn purge(&self) -> Result<()> {
+    pub(super) async fn purge(&self) -> Result<()> {
         let queue = ShortString::from(Route::new(StageName::Load, SCHEME).queue());
         self.admin.queue_purge(queue, QueuePurgeOptions::default()).await?;
         Ok(())

@@ -10,6 +10,7 @@ mod mapping;
 mod orders;
 mod relay;
 mod report;
+mod scrape;
 mod usage;
 
 use std::sync::Arc;
@@ -31,11 +32,13 @@ pub enum Extent {
     Full,
     /// Enough to see that everything runs and that outputs agree.
     Quick,
+    /// The cost of scrapes alone, as in the full extent.
+    Scrapes,
 }
 
 impl Extent {
     fn of<T>(self, full: T, quick: T) -> T {
-        if self == Extent::Full { full } else { quick }
+        if self == Extent::Quick { quick } else { full }
     }
 }
 
@@ -59,11 +62,14 @@ pub async fn run(extent: Extent) -> Result<()> {
     if extent == Extent::Quick {
         println!("             a quick run: it shows that everything works, its numbers mean little");
     }
-    mapping::measure(extent)?;
-    for (name, lines) in SIZES {
-        hop::measure(&broker, extent, name, lines).await?;
+    if extent != Extent::Scrapes {
+        mapping::measure(extent)?;
+        for (name, lines) in SIZES {
+            hop::measure(&broker, extent, name, lines).await?;
+        }
+        footprint::measure(&broker, extent).await?;
     }
-    footprint::measure(&broker, extent).await?;
+    scrape::measure(&broker, extent).await?;
     println!("\n{:.0} s in all", began.elapsed().as_secs_f64());
     broker.stop().await
 }

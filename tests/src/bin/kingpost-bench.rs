@@ -1,4 +1,5 @@
-//! Measures the transformer against the least that could do its work; `--quick` only shows that everything runs.
+//! Measures the transformer against the least that could do its work; `--quick` only shows that everything runs,
+//! `--scrapes` measures only what being scraped costs.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -26,10 +27,11 @@ fn command() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] => measuring()?.block_on(measure(Extent::Full)),
         ["--quick"] => measuring()?.block_on(measure(Extent::Quick)),
+        ["--scrapes"] => measuring()?.block_on(measure(Extent::Scrapes)),
         // The bare relays that are measured, each a process of its own.
         ["relay"] => relaying()?.block_on(relay(&url()?, None)),
         ["relay-by-hand"] => relaying()?.block_on(relay(&url()?, Some(&Tables::shipped()))),
-        _ => bail!("usage: kingpost-bench [--quick]"),
+        _ => bail!("usage: kingpost-bench [--quick | --scrapes]"),
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) const TABLES: &[Table] = &[
     ("metrics", kingpost_telemetry::names::markdown_table),
     ("failures", kingpost_model::failure_table),
     ("users", kingpost_broker::users_page),
+    ("alerts", e2e::monitoring::pages::markdown_table),
 ];
 
 /// The pages that show generated tables.

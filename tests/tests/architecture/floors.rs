@@ -46,6 +46,10 @@ const WRAPPED: &[(&str, &[&str], bool)] = &[
     ("lapin", &["kingpost-broker", "e2e"], false),
     ("reqwest", &["kingpost-outbound", "e2e"], true),
     ("envy", &["kingpost-settings"], false),
+    ("opentelemetry", &["kingpost-telemetry"], false),
+    ("opentelemetry-otlp", &["kingpost-telemetry"], false),
+    ("opentelemetry_sdk", &["kingpost-telemetry"], false),
+    ("tracing-opentelemetry", &["kingpost-telemetry"], false),
 ];
 
 /// One edge between two crates of the workspace.

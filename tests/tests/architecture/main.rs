@@ -6,6 +6,7 @@ mod facts;
 mod floors;
 mod manifests;
 mod sizes;
+mod supply;
 mod trials;
 mod uses;
 mod workspace;
@@ -196,6 +197,14 @@ fn the_workspace_table_holds_nothing_unused() {
         .collect();
     let root = read("Cargo.toml").expect("the workspace has a manifest");
     none(manifests::unused_entries(&root, &|name| used.contains(name)));
+}
+
+#[test]
+fn licences_bans_and_sources_are_as_deny_toml_says() {
+    let rules = supply::rules(&read("deny.toml").expect("the rules of what the programs are made of"));
+    let metadata = workspace::metadata_with(&["--all-features"]);
+    assert!(metadata.packages.len() > 100, "only {} packages found", metadata.packages.len());
+    none(supply::broken(&rules, &supply::parts(&metadata)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cargo_metadata::DependencyKind;
 
 use super::workspace::{Text, Violation};
-use super::{documents, facts, floors, manifests, sizes, uses};
+use super::{documents, facts, floors, manifests, sizes, supply, uses};
 
 fn text(path: &str, text: &str) -> Text {
     Text { path: path.to_owned(), text: text.to_owned() }
@@ -217,4 +217,48 @@ fn a_path_of_somebodys_machine_is_told_from_a_part_of_an_address() {
         "red/q.md\n"
     );
     assert_eq!(lines(&documents::private_words(&text("a.md", own))), [1, 2, 4]);
+}
+
+#[test]
+fn a_part_that_breaks_a_rule_of_supply_is_named() {
+    let rules = supply::rules(&text(
+        "deny.toml",
+        "[licenses]\nallow = [\"MIT\", \"BSD-3-Clause\"]\n[bans]\ndeny = [{ crate = \"openssl\" },\n\
+         { crate = \"tokio\", deny-multiple-versions = true }]\n[sources]\nallow-registry = [\"https://index\"]\n",
+    ));
+    let part = |name: &str, version: &str, licence: Option<&str>, source: Option<&str>| supply::Part {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        licence: licence.map(str::to_owned),
+        source: source.map(str::to_owned),
+        anything: Vec::new(),
+    };
+    let registry = Some("registry+https://index");
+    let fine = [
+        part("a", "1.0.0", Some("(MIT OR GPL-3.0-only) AND BSD-3-Clause"), registry),
+        part("b", "1.0.0", Some("MIT/Apache-2.0"), registry),
+        part("b", "2.0.0", Some("MIT"), registry),
+        part("tokio", "1.0.0", Some("MIT"), None),
+    ];
+    assert_eq!(supply::broken(&rules, &fine).len(), 0, "{:?}", supply::broken(&rules, &fine));
+    for bad in [
+        part("a", "1.0.0", Some("MIT AND GPL-3.0-only"), registry),
+        part("a", "1.0.0", Some("a licence of our own"), registry),
+        part("a", "1.0.0", None, registry),
+        part("a", "1.0.0", Some("MIT"), Some("git+https://index")),
+        part("a", "1.0.0", Some("MIT"), Some("registry+https://other")),
+        part("openssl", "1.0.0", Some("MIT"), registry),
+        part("tokio", "2.0.0", Some("MIT"), registry),
+        supply::Part { anything: vec!["hex".into()], ..part("kingpost-x", "1.0.0", Some("MIT"), None) },
+    ] {
+        let all: Vec<supply::Part> = [
+            part("tokio", "1.0.0", Some("MIT"), registry),
+            part("c", "1.0.0", Some("BSD-3-Clause"), None),
+            bad,
+        ]
+        .into();
+        assert_eq!(supply::broken(&rules, &all).len(), 1, "{:?}", all.last().map(|part| &part.name));
+    }
+    let unused = supply::broken(&rules, &[part("a", "1.0.0", Some("MIT"), registry)]);
+    assert!(unused.iter().any(|found| found.text.contains("BSD-3-Clause")), "{unused:?}");
 }

@@ -15,6 +15,7 @@ pub(crate) struct Ban {
 }
 
 const ENVIRONMENT: &str = "take it from kingpost-settings, which reports all problems at once";
+const SPANS: &str = "go through kingpost_telemetry::traces, which builds without an exporter as well";
 const CLOCK: &str =
     "pass the time in as an argument; this crate gives the same output for the same input, forever";
 const PURE: &str = "move it a floor up; this crate is pure";
@@ -44,6 +45,10 @@ pub(crate) const BANS: &[Ban] = &[
     Ban { path: "std::env::vars_os", allowed: &["settings", "e2e"], tests: true, remedy: ENVIRONMENT },
     Ban { path: "std::env::*", allowed: &[], tests: false, remedy: "name what you use of std::env" },
     Ban { path: "envy", allowed: &["settings"], tests: true, remedy: ENVIRONMENT },
+    Ban { path: "opentelemetry", allowed: &["telemetry"], tests: false, remedy: SPANS },
+    Ban { path: "opentelemetry_otlp", allowed: &["telemetry"], tests: false, remedy: SPANS },
+    Ban { path: "opentelemetry_sdk", allowed: &["telemetry"], tests: false, remedy: SPANS },
+    Ban { path: "tracing_opentelemetry", allowed: &["telemetry"], tests: false, remedy: SPANS },
     Ban {
         path: "tokio::signal",
         allowed: HEARS_SIGNALS,

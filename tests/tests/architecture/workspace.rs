@@ -41,11 +41,18 @@ pub(crate) fn root() -> PathBuf {
 }
 
 pub(crate) fn metadata() -> Metadata {
+    metadata_with(&[])
+}
+
+/// With further options of `cargo metadata`.
+pub(crate) fn metadata_with(options: &[&str]) -> Metadata {
     // Only for the machine at hand: the crates of other platforms need not have been fetched.
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let all = ["--locked", "--filter-platform", &platform].into_iter().chain(options.iter().copied());
     MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
-        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), platform])
+        // Called once: a second call would replace the first one's.
+        .other_options(all.map(str::to_owned).collect::<Vec<_>>())
         .exec()
         .unwrap_or_else(|error| panic!("cargo metadata can't read the workspace: {error}"))
 }

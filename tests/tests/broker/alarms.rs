@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::{BrokerOptions, PrivateBroker, wait_until};
+use kingpost_broker::Standing;
 use kingpost_model::StageName;
 
 use crate::{Counts, SOON, acknowledge, config, lane, postings, publish, receive_many, start_with, take};
@@ -21,7 +22,7 @@ async fn during_an_alarm_publishing_waits_and_acknowledging_goes_on() -> Result<
     let broker = start_with(config, counts.observer()).await?;
     publish(&broker, StageName::Transform, 0..40).await?;
     let door = broker.outbound();
-    ensure!(door.is_open(), "what publishes is open");
+    assert_eq!(door.standing(), Standing::Open, "what publishes is open");
     let (subscription, mut inboxes) = broker.subscribe(lane(StageName::Transform, 10));
     let mut held = receive_many(&mut inboxes[0], 10).await?;
 
@@ -31,7 +32,7 @@ async fn during_an_alarm_publishing_waits_and_acknowledging_goes_on() -> Result<
         tokio::spawn(async move { outbound.publish(postings(StageName::Transform, 40..60)).await });
     wait_until(SOON, "the connection to be blocked", async || counts.blocked.load(Ordering::Relaxed) > 0)
         .await?;
-    ensure!(!door.is_open(), "a blocked connection is no open one");
+    assert_eq!(door.standing(), Standing::Blocked);
     for _ in 0..3 {
         acknowledge(std::mem::take(&mut held));
         // No more than ten may be in hand, so ten more show that the broker has seen the acknowledgements.
@@ -43,12 +44,12 @@ async fn during_an_alarm_publishing_waits_and_acknowledging_goes_on() -> Result<
 
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await?;
     tokio::time::timeout(SOON, publishing).await.context("publishing didn't go on")???;
-    ensure!(door.is_open(), "the alarm is over");
+    assert_eq!(door.standing(), Standing::Open, "the alarm is over");
     acknowledge(held);
     assert_eq!(take(&mut inboxes[0], 20).await?.len(), 20);
     assert_eq!((counts.rebuilt(), counts.republished.load(Ordering::Relaxed)), (0, 0));
     subscription.close(SOON).await;
     broker.close(SOON).await;
-    ensure!(!door.is_open(), "a closed broker is open");
+    assert_eq!(door.standing(), Standing::Absent, "a closed broker is open");
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use e2e::lab::{shared_broker, wait_for};
 use futures_util::StreamExt as _;
-use kingpost_broker::{Broker, Leadership, NoObserver, instruct};
-use kingpost_model::{Act, Instruction, StageName};
+use kingpost_broker::{Broker, Leadership, NoObserver, instruct, tell_result};
+use kingpost_model::{Act, Instruction, Reconciled, StageName};
 use lapin::types::FieldTable;
 
 use crate::{SCHEME, SOON, start, work};
@@ -127,6 +127,62 @@ async fn an_instruction_comes_again_until_it_is_settled() -> Result<()> {
     let mut last = wait_for_lead(&broker).await?;
     assert_eq!(last.instruction().await?, None, "a settled instruction came again");
     last.resign().await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+fn compared(scheme: &str, matched: u64) -> Reconciled {
+    let documents = [("matched".to_owned(), matched)].into();
+    let scheme = scheme.to_owned();
+    Reconciled { scheme, from_s: 0, to_s: 86_400, finished_s: 90_000, agrees: true, documents }
+}
+
+#[tokio::test]
+async fn the_newest_result_of_a_comparison_comes_again_until_it_is_noted() -> Result<()> {
+    let url = shared_broker().await?.vhost("broker-results").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let config = crate::config(&url);
+    assert!(!tell_result(&config, &compared("nobody", 1)).await?, "a scheme that isn't there");
+    for matched in 1..=3 {
+        assert!(tell_result(&config, &compared(SCHEME, matched)).await?);
+    }
+    let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    assert_eq!(leader.result().await?.as_deref(), Some(&*compared(SCHEME, 3).write()));
+    assert_eq!(leader.result().await?, None, "older ones are gone");
+    // It dies before it has noted it.
+    leader.resign().await;
+    let mut next = wait_for_lead(&broker).await?;
+    let again = wait_for(SOON, "the result", async || next.result().await.ok().flatten()).await?;
+    assert_eq!(again, compared(SCHEME, 3).write());
+    // One that comes meanwhile is the next one.
+    assert!(tell_result(&config, &compared(SCHEME, 4)).await?);
+    next.noted().await?;
+    let newer = wait_for(SOON, "the newer result", async || next.result().await.ok().flatten()).await?;
+    assert_eq!(newer, compared(SCHEME, 4).write());
+    next.noted().await?;
+    assert_eq!(next.result().await?, None);
+    next.resign().await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn when_the_queue_of_results_is_gone_then_leading_goes_on() -> Result<()> {
+    let url = shared_broker().await?.vhost("broker-no-results").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    let admin = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await?;
+    let channel = admin.create_channel().await?;
+    let options = lapin::options::QueueDeleteOptions::default();
+    channel.queue_delete(format!("reconcile.{SCHEME}").into(), options).await?;
+    assert!(!tell_result(&crate::config(&url), &compared(SCHEME, 1)).await?);
+    for _ in 0..3 {
+        assert_eq!(leader.result().await?, None);
+    }
+    leader.noted().await?;
+    leader.advance(vec![work(StageName::Extract, 1)], "cursor".into()).await?;
+    assert!(leader.is_held());
+    leader.resign().await;
     broker.close(SOON).await;
     Ok(())
 }

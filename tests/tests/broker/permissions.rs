@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use e2e::lab::{Node, shared_broker};
 use kingpost_broker::{
     AuditEvent, AuditPhase, AuditTrail, Broker, ConnectError, Custody, Destination, JournalKeep,
-    JournalReader, NoObserver, Posting, Replies, Topology, UserRights,
+    JournalReader, NoObserver, Posting, Replies, Topology, UserRights, tell_result,
 };
-use kingpost_model::{JournalStep, JournalWriter, StageName, Tier};
+use kingpost_model::{JournalStep, JournalWriter, Reconciled, StageName, Tier};
 
 use crate::{QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
 
@@ -71,9 +71,21 @@ async fn send_everywhere(broker: &Broker, stage: StageName) -> Result<()> {
     Ok(())
 }
 
+fn compared(scheme: &str) -> Reconciled {
+    let (scheme, documents) = (scheme.to_owned(), [("matched".to_owned(), 1)].into());
+    Reconciled { scheme, from_s: 0, to_s: 86_400, finished_s: 90_000, agrees: true, documents }
+}
+
 /// Leads a scheme: reads and moves its cursor.
 async fn lead(broker: &Broker) -> Result<()> {
-    let leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    lead_with(broker, None).await
+}
+
+/// The same, and finds the result of a comparison that was told.
+async fn lead_with(broker: &Broker, told: Option<&Reconciled>) -> Result<()> {
+    let mut leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    assert_eq!(leader.result().await?.map(|body| body.to_vec()), told.map(Reconciled::write));
+    leader.noted().await?;
     leader.advance(vec![work(StageName::Extract, 1)], "cursor".into()).await?;
     leader.cursor().await?.context("no cursor")?;
     assert_eq!(leader.depth("extract.orders").await?.map(|depth| depth.ready), Some(1));
@@ -105,11 +117,15 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
     let node = shared_broker().await?;
     let admin = node.vhost("broker-stages").await?;
     declare_all(&admin).await?;
+    let own = patterns(UserRights::named("kingpost-operator").context("no such user")?);
+    let operator = config(&user(node, &admin, "reader", own).await?);
+    let told = compared(SCHEME);
+    assert!(tell_result(&operator, &told).await?);
     for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
         let url = user(node, &admin, stage.as_str(), patterns(UserRights::of(stage))).await?;
         let broker = start(&url, Arc::new(NoObserver)).await.with_context(|| format!("{stage}"))?;
         if stage == StageName::Extract {
-            lead(&broker).await?;
+            lead_with(&broker, Some(&told)).await?;
             share_limits(&broker).await?;
         }
         send_everywhere(&broker, stage).await.with_context(|| format!("{stage}"))?;
@@ -121,8 +137,6 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
         subscription.close(SOON).await;
         broker.close(SOON).await;
     }
-    let own = patterns(UserRights::named("kingpost-operator").context("no such user")?);
-    let operator = config(&user(node, &admin, "reader", own).await?);
     let reader = JournalReader::open(&operator).await?.context("no journal")?;
     let mut stages = Vec::new();
     reader.scan(0, &[], |event| stages.push(event.stage)).await?;
@@ -172,7 +186,24 @@ async fn who_may_not_share_limits_is_refused_at_once() -> Result<()> {
     let broker = start(&user(node, &admin, "deaf", before).await?, Arc::new(NoObserver)).await?;
     assert!(matches!(broker.notices().await, Err(ConnectError::Refused(_))));
     assert!(matches!(broker.locks().take("prober.wdt.default.0").await, Err(ConnectError::Refused(_))));
+    // The queue of results came later still: it is there with a result, and can't be seen.
+    assert!(tell_result(&config(&admin), &compared(SCHEME)).await?);
     lead(&broker).await?;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_with_the_rights_of_before_declares_all_but_the_queue_of_results() -> Result<()> {
+    let node = shared_broker().await?;
+    let admin = node.vhost("broker-before").await?;
+    let before = documented("NAMES")?.replace("|reconcile", "");
+    assert_ne!(before, documented("NAMES")?);
+    let broker = start(&user(node, &admin, "before", [&before; 3]).await?, Arc::new(NoObserver)).await?;
+    lead(&broker).await?;
+    for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
+        send_everywhere(&broker, stage).await?;
+    }
     broker.close(SOON).await;
     Ok(())
 }

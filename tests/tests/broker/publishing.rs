@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::{shared_broker, wait_until};
-use kingpost_broker::{Destination, MAX_BODY_BYTES, NoObserver, Posting, Receipt};
+use kingpost_broker::{Destination, MAX_BODY_BYTES, NoObserver, Posting, Receipt, Standing};
 use kingpost_model::{Route, StageName};
 use lapin::{
     options::{QueueBindOptions, QueueDeclareOptions},
@@ -111,6 +111,26 @@ async fn when_messages_come_back_then_none_of_them_counts_as_published_and_all_o
     }
     assert_eq!(ready(&url, name).await, PAIRS);
     broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_messages_that_are_published_each_for_itself_one_that_is_stuck_holds_up_no_other() -> Result<()> {
+    let url = shared_broker().await?.vhost("broker-each").await?;
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let mut three = postings(StageName::Transform, 0..3);
+    three[1].destination = Destination::Work(Route::new(StageName::Transform, "no-such-scheme"));
+    let outbound = broker.outbound();
+    let waits = outbound.publish_each(three).await?;
+    let [first, mut stuck, last] = <[_; 3]>::try_from(waits).ok().context("not three waits")?;
+    for wait in [first, last] {
+        tokio::time::timeout(SOON, wait).await.context("never confirmed")??;
+    }
+    assert_eq!(outbound.standing(), Standing::Open);
+    ensure!(futures_util::poll!(&mut stuck).is_pending(), "an unroutable message was reported as published");
+    broker.close(SOON).await;
+    ensure!(stuck.await.is_err(), "it was reported as published after the end");
+    assert_eq!(outbound.standing(), Standing::Absent);
     Ok(())
 }
 

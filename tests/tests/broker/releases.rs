@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use e2e::lab::shared_broker;
+use e2e::lab::{BrokerOptions, PrivateBroker, shared_broker, wait_until};
 use kingpost_broker::NoObserver;
 use kingpost_model::StageName;
 use lapin::{
@@ -119,4 +119,49 @@ async fn asking_for_the_depth_of_a_queue_takes_no_more_than_one_permission() -> 
     channel.queue_declare("asked".into(), passive, FieldTable::default()).await?;
     node.ctl(&["delete_user", &user]).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn what_is_scraped_of_the_broker_has_the_names_of_the_page_on_every_release() -> Result<()> {
+    let node = PrivateBroker::start(BrokerOptions { prometheus: true, ..BrokerOptions::default() }).await?;
+    let base = node.prometheus_url().context("the node has no metrics")?;
+    let url = node.amqp_url();
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    publish(&broker, StageName::Transform, 0..3).await?;
+    wait_ready(&url, "transform.orders", 3).await?;
+    let client = reqwest::Client::new();
+    let scrape = async |path: &str| -> Result<String> {
+        Ok(client.get(format!("{base}{path}")).send().await?.error_for_status()?.text().await?)
+    };
+    // Numbers of queues are collected every few seconds.
+    let detailed = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count";
+    let ready = r#"rabbitmq_detailed_queue_messages_ready{vhost="/",queue="transform.orders"} 3"#;
+    wait_until(SOON, ready, async || scrape(detailed).await.is_ok_and(|text| text.contains(ready))).await?;
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md"))?;
+    let (_, page) =
+        page.split_once("## What RabbitMQ has to tell").context("the page has no such chapter")?;
+    let names = |prefix: &str| -> Vec<String> {
+        let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with(prefix)).map(str::to_owned).collect()
+    };
+    let of_queues = names("rabbitmq_detailed_queue_");
+    ensure!(of_queues.len() >= 4, "the page names no numbers of queues");
+    let text = scrape(detailed).await?;
+    for name in of_queues {
+        ensure!(
+            text.contains(&format!("\n{name}{{vhost=\"/\",queue=\"transform.orders\"}} ")),
+            "{name} in\n{text}"
+        );
+    }
+    let text = scrape("/metrics").await?;
+    let of_nodes = [names("rabbitmq_alarms_"), names("rabbitmq_global_")].concat();
+    ensure!(of_nodes.len() >= 3, "the page names no numbers of nodes");
+    for name in of_nodes {
+        let found = text
+            .lines()
+            .any(|line| line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        ensure!(found, "{name} in\n{text}");
+    }
+    broker.close(SOON).await;
+    node.stop().await
 }

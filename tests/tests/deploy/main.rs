@@ -2,8 +2,13 @@
 //! checked by its own system's tools and held against the code.
 #![forbid(unsafe_code)]
 
+mod alertmanager;
+mod commands;
 mod compose;
+mod dashboard;
 mod image;
+mod kubernetes;
+mod rules;
 
 use anyhow::Result;
 use e2e::tools::{output, tool, validator};

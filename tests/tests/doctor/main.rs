@@ -2,6 +2,8 @@
 //! flight, and `kingpost doctor`.
 #![forbid(unsafe_code)]
 
+mod examined;
+mod status;
 mod users;
 
 use std::time::Duration;

@@ -67,33 +67,15 @@ async fn may_not_publish(dir: &Path, user: &str, exchange: &str) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_whole_pipeline_runs_with_a_user_per_stage_and_none_can_do_what_it_needs_not() -> Result<()> {
-    let broker = PrivateBroker::start(BrokerOptions { management: true, ..BrokerOptions::default() }).await?;
-    let dir = tempfile::tempdir()?;
-    let file = definitions(&broker, dir.path(), "kingpost").await?;
-    broker.ctl(&["import_definitions", &file]).await?;
-
-    let options = SandboxOptions { orders: 24, unpostable: 12, seed: 3, ..SandboxOptions::default() };
-    let sandbox = Sandbox::start(options).await?;
-    let tempo = Tempo { settle: "2s".into(), width: "29d".into(), ..Tempo::default() };
-    let pipeline = Pipeline::new(broker.vhost_url("kingpost"), Schemes::at(&tempo)?, &sandbox)?;
-    broker
-        .ctl(&["set_permissions", "-p", "kingpost", "guest", ".*", ".*", ".*"])
-        .await
-        .context("the test's own look at the queues")?;
-    let schemes = pipeline.schemes.path().to_string_lossy().into_owned();
-    let topology = url_file(dir.path(), "kingpost-topology");
-    let settings = [("SCHEMES_DIR", schemes.as_str()), ("AMQP_URL_FILE", topology.as_str())];
-    let (code, output) = kingpost(&["topology", "apply"], &settings).await?;
-    ensure!(code == Some(0), "{output}");
-
+/// Declares everything as `kingpost-topology`, and runs each stage as its user until all is done.
+async fn run_stages(dir: &Path, pipeline: &Pipeline, sandbox: &Sandbox) -> Result<()> {
+    run_as(dir, pipeline, "kingpost-topology", &["topology", "apply"]).await?;
     let mut workers: Vec<Worker> = Vec::new();
     for stage in ["extractor", "transformer", "loader"] {
-        let file = url_file(dir.path(), &format!("kingpost-{stage}"));
+        let file = url_file(dir, &format!("kingpost-{stage}"));
         workers.push(pipeline.start_with(stage, &[("AMQP_URL", ""), ("AMQP_URL_FILE", &file)])?);
     }
-    pipeline.wait_done(&sandbox, 12, 12, SOON).await?;
+    pipeline.wait_done(sandbox, 12, 12, SOON).await?;
     for worker in workers {
         worker.process.term()?;
         ensure!(worker.process.wait(SOON).await?.code() == Some(0), "{}", worker.process.log_tail());
@@ -103,9 +85,54 @@ async fn the_whole_pipeline_runs_with_a_user_per_stage_and_none_can_do_what_it_n
         let refused: Vec<&str> = output.lines().filter(refused).collect();
         ensure!(refused.is_empty(), "something was refused: {refused:#?}");
     }
+    Ok(())
+}
 
-    let operator = url_file(dir.path(), "kingpost-operator");
-    let settings = [("SCHEMES_DIR", schemes.as_str()), ("AMQP_URL_FILE", operator.as_str())];
+async fn run_as(dir: &Path, pipeline: &Pipeline, user: &str, command: &[&str]) -> Result<()> {
+    let (schemes, url) = (pipeline.schemes.path().to_string_lossy().into_owned(), url_file(dir, user));
+    let settings = [("SCHEMES_DIR", schemes.as_str()), ("AMQP_URL_FILE", url.as_str())];
+    let (code, output) = kingpost(command, &settings).await?;
+    ensure!(code == Some(0), "{command:?}: {output}");
+    Ok(())
+}
+
+/// What each user must not be able to do.
+async fn nothing_beyond(dir: &Path) -> Result<()> {
+    let (load, dead) = (format!("load.{SCHEME}"), format!("transform.{SCHEME}.dead"));
+    for (user, queue) in [
+        ("kingpost-transformer", &load),
+        ("kingpost-transformer", &dead),
+        ("kingpost-loader", &format!("transform.{SCHEME}")),
+        ("kingpost-extractor", &load),
+        ("kingpost-operator", &load),
+        ("kingpost-topology", &dead),
+        ("kingpost-monitor", &load),
+    ] {
+        may_not_read(dir, user, queue).await?;
+    }
+    for user in ["kingpost-topology", "kingpost-monitor"] {
+        may_not_publish(dir, user, "kingpost.work").await?;
+    }
+    for user in ["extractor", "transformer", "loader", "operator", "monitor"] {
+        may_not_declare(dir, &format!("kingpost-{user}"), "load.another").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_whole_pipeline_runs_with_a_user_per_stage_and_none_can_do_what_it_needs_not() -> Result<()> {
+    let broker = PrivateBroker::start(BrokerOptions { management: true, ..BrokerOptions::default() }).await?;
+    let dir = tempfile::tempdir()?;
+    let file = definitions(&broker, dir.path(), "kingpost").await?;
+    broker.ctl(&["import_definitions", &file]).await?;
+    // The test's own look at the queues.
+    broker.ctl(&["set_permissions", "-p", "kingpost", "guest", ".*", ".*", ".*"]).await?;
+
+    let options = SandboxOptions { orders: 24, unpostable: 12, seed: 3, ..SandboxOptions::default() };
+    let sandbox = Sandbox::start(options).await?;
+    let tempo = Tempo { settle: "2s".into(), width: "29d".into(), ..Tempo::default() };
+    let pipeline = Pipeline::new(broker.vhost_url("kingpost"), Schemes::at(&tempo)?, &sandbox)?;
+    run_stages(dir.path(), &pipeline, &sandbox).await?;
     for command in [
         &["status"][..],
         &["dead", "list"],
@@ -114,29 +141,14 @@ async fn the_whole_pipeline_runs_with_a_user_per_stage_and_none_can_do_what_it_n
         &["dead", "discard", "--all", "--reason", "an example", "--yes", "--out", "letters.ndjson"],
         &["audit", "list"],
     ] {
-        let (code, output) = kingpost(command, &settings).await?;
-        ensure!(code == Some(0), "{command:?}: {output}");
+        run_as(dir.path(), &pipeline, "kingpost-operator", command).await?;
     }
-
-    let (dir, load) = (dir.path(), format!("load.{SCHEME}"));
-    let dead = format!("transform.{SCHEME}.dead");
-    may_not_read(dir, "kingpost-transformer", &load).await?;
-    may_not_read(dir, "kingpost-transformer", &dead).await?;
-    may_not_read(dir, "kingpost-loader", &format!("transform.{SCHEME}")).await?;
-    may_not_read(dir, "kingpost-extractor", &load).await?;
-    may_not_read(dir, "kingpost-operator", &load).await?;
-    may_not_read(dir, "kingpost-topology", &dead).await?;
-    may_not_publish(dir, "kingpost-topology", "kingpost.work").await?;
-    for user in ["extractor", "transformer", "loader", "operator", "monitor"] {
-        may_not_declare(dir, &format!("kingpost-{user}"), "load.another").await?;
-    }
-    may_not_read(dir, "kingpost-monitor", &load).await?;
-    may_not_publish(dir, "kingpost-monitor", "kingpost.work").await?;
+    nothing_beyond(dir.path()).await?;
 
     let base = broker.management_url().context("no management")?;
-    let password = std::fs::read_to_string(dir.join("secrets/kingpost-monitor.password"))?;
+    let password = std::fs::read_to_string(dir.path().join("secrets/kingpost-monitor.password"))?;
     let client = reqwest::Client::builder().no_proxy().build()?;
-    for path in ["queues/kingpost".to_owned(), format!("queues/kingpost/{load}"), "nodes".to_owned()] {
+    for path in ["queues/kingpost", "queues/kingpost/load.purchase-stockin", "nodes"] {
         let answer = client.get(format!("{base}/api/{path}")).basic_auth("kingpost-monitor", Some(&password));
         let status = answer.send().await?.status();
         ensure!(status.is_success(), "{path}: {status}");

@@ -1,15 +1,20 @@
 //! Certificates that prove nothing are refused, with words, and nothing falls back to plaintext.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use e2e::{
     lab::{BrokerOptions, PrivateBroker, Process, Proxy, Welcome, free_port, wait_until},
-    pipeline::Worker,
+    pipeline::{Worker, metric},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use crate::{Run, SOON};
 
@@ -27,6 +32,7 @@ impl Certificates {
         std::fs::write(dir.path().join("ca.pem"), authority.pem())?;
         for name in ["valid", "expired"] {
             let mut params = CertificateParams::new(["localhost".to_owned()])?;
+            params.not_after = date_time_ymd(2050, 1, 1);
             if name == "expired" {
                 (params.not_before, params.not_after) =
                     (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
@@ -44,6 +50,63 @@ impl Certificates {
     fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// A server with the valid certificate on a free port, which passes everything on to an address.
+async fn terminator(certificates: &Certificates, to: String) -> Result<u16> {
+    let chain = CertificateDer::pem_file_iter(certificates.file("valid.pem"))?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(certificates.file("valid.key"))?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, to) = (acceptor.clone(), to.clone());
+            tokio::spawn(async move {
+                let (mut client, mut server) =
+                    tokio::try_join!(acceptor.accept(client), TcpStream::connect(&to))?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test]
+async fn when_a_certificate_or_a_secret_will_expire_then_the_metrics_say_when() -> Result<()> {
+    let certificates = Certificates::new()?;
+    let run = Run::shared("tls-expiry", 3, 0).await?;
+    let ca = certificates.file("ca.pem").to_string_lossy().into_owned();
+    let _transformer = run.start("transformer")?;
+    for (stage, system, trust, secret) in [
+        ("extractor", "wdt", "WDT_CA_FILE", "WDT_APP_SECRET_EXPIRES"),
+        ("loader", "kingdee", "KINGDEE_CA_FILE", "KINGDEE_APP_SECRET_EXPIRES"),
+    ] {
+        let name = format!("{}_URL", system.to_uppercase());
+        let plain = run.sandbox.setting(&name)?;
+        let (address, path) =
+            plain.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("no http URL")?;
+        let url =
+            format!("https://localhost:{}/{path}", terminator(&certificates, address.to_owned()).await?);
+        let settings = [(name.as_str(), url.as_str()), (trust, ca.as_str()), (secret, "2040-01-01")];
+        let worker = run.pipeline.start_with(stage, &settings)?;
+        let of_system = format!("system=\"{system}\"");
+        let certificate = "kingpost_certificate_expiry_timestamp_seconds";
+        let ends = date_time_ymd(2050, 1, 1).unix_timestamp() as f64;
+        run.until_metric(&worker, certificate, &[&of_system, "which=\"peer\""], ends).await?;
+        let text = run.pipeline.metrics(&worker).await?;
+        ensure!(metric(&text, certificate, &[&of_system, "which=\"peer\""]) < ends + 0.5, "{text}");
+        ensure!(metric(&text, certificate, &[&of_system, "which=\"trusted\""]) > ends, "{text}");
+        let secret = metric(&text, "kingpost_secret_expiry_timestamp_seconds", &[&of_system]);
+        ensure!((secret - 2_208_960_000.0).abs() < 0.5, "{secret} in\n{text}");
+        if system == "kingdee" {
+            run.pipeline.wait_done(&run.sandbox, 3, 0, SOON).await?;
+        } else {
+            run.until_depth(crate::LOAD, 3).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Starts a worker that must not get through, and waits until it says why.
@@ -95,7 +158,7 @@ async fn when_the_brokers_certificate_proves_nothing_then_it_is_refused_and_neve
     let (_, hole_port) = hole.address().rsplit_once(':').context("no port")?;
     let silent = refused(&run, &at("localhost", hole_port.parse()?), Some(&ca), &["did not answer"]).await?;
     // What comes first is a handshake (22), whatever may follow.
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let plain = run
         .pipeline
         .start_with("transformer", &[("AMQP_URL", &at("localhost", listener.local_addr()?.port()))])?;
@@ -117,6 +180,12 @@ async fn when_the_brokers_certificate_proves_nothing_then_it_is_refused_and_neve
     let stages = ["extractor", "transformer", "loader"];
     let workers: Result<Vec<Worker>> =
         stages.into_iter().map(|stage| run.pipeline.start_with(stage, &right)).collect();
-    run.sound(workers?).await?;
+    let workers = workers?;
+    // What is trusted for the broker expires with the authority's certificate.
+    let [_, transformer, _] = workers.as_slice() else { bail!("not three workers") };
+    let name = "kingpost_certificate_expiry_timestamp_seconds";
+    let ends = [r#"system="amqp""#, r#"which="trusted""#];
+    run.until_metric(transformer, name, &ends, date_time_ymd(2030, 1, 1).unix_timestamp() as f64).await?;
+    run.sound(workers).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::{
     lab::{Process, Sandbox, shared_broker, wait_until},
     pipeline::{Pipeline, Schemes},
@@ -190,6 +190,10 @@ async fn a_message_handed_out_again_and_again_is_judged_and_not_lost() -> Result
     let transformer = pipeline.start("transformer")?;
     let _loader = pipeline.start("loader")?;
     sound(&pipeline, &sandbox, 3, 0).await?;
+    let text = pipeline.metrics(&transformer).await?;
+    ensure!(e2e::pipeline::metric(&text, "kingpost_delivery_limit_total", &[]) > 0.5, "{text}");
+    let again = ["kind=\"internal\"", "tier=\"5s\""];
+    ensure!(e2e::pipeline::metric(&text, "kingpost_retry_scheduled_total", &again) > 0.5, "{text}");
     says(&crate::stop(transformer).await?, &["handed out 25 times without being settled"]);
     Ok(())
 }

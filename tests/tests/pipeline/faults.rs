@@ -1,6 +1,6 @@
 //! What goes wrong in the ERPs and in the broker changes nothing in the account.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::{
     lab::{BrokerOptions, PrivateBroker, Sandbox, wait_until},
     pipeline::{Pipeline, Schemes, Tempo},
@@ -91,7 +91,8 @@ async fn when_wdt_throttles_breaks_off_and_miscounts_then_the_window_is_read_who
 
 #[tokio::test]
 async fn when_kingdee_is_down_then_nothing_is_dead_lettered_for_it() -> Result<()> {
-    let sandbox = sandbox(40, 0, &[]).await?;
+    // More than two batches, so that some are held and not begun when the loader pauses.
+    let sandbox = sandbox(100, 0, &[]).await?;
     let pipeline = pipeline("fault-down", &sandbox).await?;
     let nowhere = format!("http://127.0.0.1:{}/k3cloud", e2e::lab::free_port()?);
     let _reading = [pipeline.start("extractor")?, pipeline.start("transformer")?];
@@ -101,9 +102,18 @@ async fn when_kingdee_is_down_then_nothing_is_dead_lettered_for_it() -> Result<(
         e2e::pipeline::metric(&text, "kingpost_scheme_paused", &["reason=\"unavailable\""]) > 0.5
     })
     .await?;
+    wait_until(SOON, "what is in hand to grow old", async || {
+        let text = pipeline.metrics(&loader).await.unwrap_or_default();
+        e2e::pipeline::metric(&text, "kingpost_oldest_unsettled_seconds", &["stage=\"load\""]) > 2.0
+            && e2e::pipeline::metric(&text, "kingpost_queue_wait_seconds_count", &["stage=\"load\""]) > 0.5
+    })
+    .await?;
     crate::stop(loader).await?;
-    let _loader = pipeline.start("loader")?;
-    sound(&pipeline, &sandbox, 40, 0).await?;
+    let loader = pipeline.start("loader")?;
+    sound(&pipeline, &sandbox, 100, 0).await?;
+    let text = pipeline.metrics(&loader).await?;
+    let left = e2e::pipeline::metric(&text, "kingpost_oldest_unsettled_seconds", &["stage=\"load\""]);
+    ensure!(text.contains("kingpost_oldest_unsettled_seconds") && left < 0.5, "nothing is in hand: {text}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod faults;
 mod journal;
 mod limits;
 mod living;
+mod traces;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use std::{
 use e2e::lab::{BrokerOptions, PrivateBroker};
 use futures_util::future::try_join_all;
 
-use super::*;
+use super::{answers::until_readyz, *};
 
 const SENDERS: usize = 4;
 
@@ -36,10 +36,11 @@ async fn when_the_broker_has_an_alarm_then_no_push_is_taken_and_nothing_is_lost(
     let sandbox = sandbox(30).await?;
     let pipeline = Pipeline::new(node.amqp_url(), Schemes::at(&from_now()?)?, &sandbox)?;
     let sender = Sender::new()?;
-    let _extractor = pipeline.start_with("extractor", &sender.settings())?;
+    let extractor = pipeline.start_with("extractor", &sender.settings())?;
     let _others = [pipeline.start("transformer")?, pipeline.start("loader")?];
     let documents = documents(&sandbox).await?;
     sender.until_accepted(&Value::from(documents[..10].to_vec())).await?;
+    until_readyz(&extractor, "push", None).await?;
 
     node.ctl(&["set_vm_memory_high_watermark", "0"]).await?;
     let rest = Value::from(documents[10..].to_vec());
@@ -54,10 +55,37 @@ async fn when_the_broker_has_an_alarm_then_no_push_is_taken_and_nothing_is_lost(
     .await?;
     let answer = sender.push(&rest).await?;
     ensure!(answer.body["documents"].is_null() && answer.status == 503, "{}", answer.body);
+    until_readyz(&extractor, "push", Some("RabbitMQ blocks publishing")).await?;
 
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await?;
     sender.until_accepted(&rest).await?;
+    until_readyz(&extractor, "push", None).await?;
     sound(&pipeline, &sandbox, 30).await
+}
+
+#[tokio::test]
+async fn when_a_broker_that_has_an_alarm_is_killed_then_it_is_not_called_ready() -> Result<()> {
+    let node = PrivateBroker::start(BrokerOptions::default()).await?;
+    let sandbox = sandbox(5).await?;
+    let pipeline = Pipeline::new(node.amqp_url(), Schemes::at(&from_now()?)?, &sandbox)?;
+    let sender = Sender::new()?;
+    let extractor = pipeline.start_with("extractor", &sender.settings())?;
+    pipeline.ready(&extractor, SOON).await?;
+    node.ctl(&["set_vm_memory_high_watermark", "0"]).await?;
+    let documents = Value::from(documents(&sandbox).await?);
+    let answer = sender.push(&documents).await?;
+    ensure!(answer.status == 503, "{}", answer.body);
+    for part in ["push", "publishing"] {
+        until_readyz(&extractor, part, Some("RabbitMQ blocks publishing")).await?;
+    }
+    node.kill();
+    for part in ["push", "publishing"] {
+        until_readyz(&extractor, part, Some("no connection to RabbitMQ")).await?;
+    }
+    node.restart().await?;
+    sender.until_accepted(&documents).await?;
+    let _others = [pipeline.start("transformer")?, pipeline.start("loader")?];
+    sound(&pipeline, &sandbox, 5).await
 }
 
 #[tokio::test]

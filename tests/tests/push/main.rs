@@ -1,6 +1,7 @@
 //! Documents that a sender pushes to the extractor: what was accepted arrives, once, whatever ends meanwhile.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod endings;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -264,6 +265,7 @@ async fn a_rotated_token_holds_from_the_next_request_on() -> Result<()> {
     let answer = sender.push(&document).await?;
     ensure!(answer.status == 503 && answer.retry_after.as_deref() == Some("5"), "{}", answer.body);
     ensure!(extractor.process.output().contains("PUSH_TOKEN_FILE"), "{}", extractor.process.log_tail());
+    answers::until_readyz(&extractor, "push", Some("token")).await?;
     Ok(())
 }
 

@@ -1,4 +1,8 @@
-//! Kingdee's official Python SDK signs, saves, submits, audits and queries against the sandbox.
+//! What others wrote in Python, against us.
+//!
+//! Kingdee's official SDK signs, saves, submits, audits and queries against the sandbox.
+//!
+//! And Prometheus' own parser reads a scrape.
 //!
 //! The sandbox is written from the same reading of the protocol as our own client; here both are held against the
 //! vendor's.
@@ -9,8 +13,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::lab::{Process, Sandbox, SandboxOptions, binary};
+use kingpost_model::{FailureKind, StageName};
+use kingpost_telemetry::{Health, Metrics, names, serve};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 const INSTALL_DEADLINE: Duration = Duration::from_secs(240);
 const RUN_DEADLINE: Duration = Duration::from_secs(60);
@@ -37,7 +44,7 @@ async fn step(what: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A virtual environment with the SDK, made once below the target directory and whenever the requirements change.
+/// A virtual environment with what the tests need, made once below the target directory and whenever the requirements change.
 async fn virtual_environment() -> Result<PathBuf> {
     let requirements = python_dir().join("requirements.txt");
     let wanted = std::fs::read_to_string(&requirements).context("no requirements.txt")?;
@@ -45,6 +52,9 @@ async fn virtual_environment() -> Result<PathBuf> {
     let target = programs.parent().and_then(Path::parent).context("no target directory")?;
     let (dir, note) = (target.join("python-sdk"), target.join("python-sdk/installed.txt"));
     let python = dir.join("bin/python");
+    // Each test is a process of its own; the second one waits for what the first one makes.
+    let lock = std::fs::File::create(target.join("python-sdk.lock"))?;
+    lock.lock()?;
     if std::fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
@@ -52,7 +62,7 @@ async fn virtual_environment() -> Result<PathBuf> {
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
         .arg(&requirements);
-    step("pip install of Kingdee's SDK", &mut pip).await?;
+    step("pip install", &mut pip).await?;
     std::fs::write(&note, wanted).context("can't note what was installed")?;
     Ok(python)
 }
@@ -85,5 +95,41 @@ async fn the_official_python_sdk_walks_a_document_to_its_audit() -> Result<()> {
         ledger.as_array().into_iter().flatten().filter_map(|commit| commit["step"].as_str()).collect();
     assert_eq!(commits, ["saved", "submitted", "audited"], "the ledger: {ledger}");
     assert_eq!(sandbox.documents().await?.as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_scrape_in_openmetrics_is_read_by_prometheus_own_parser() -> Result<()> {
+    let python = virtual_environment().await?;
+    let metrics = Metrics::new();
+    metrics.build_info("0.1.0", "a \"revision\"");
+    let lane = metrics.lane("purchase-stockin", StageName::Load);
+    lane.retry_scheduled(FailureKind::Transient, "30s");
+    lane.batch(20, Duration::from_millis(700));
+    lane.document_age(Duration::from_secs(800));
+    metrics.publisher().confirmed(Duration::from_millis(3));
+    metrics.erp("kingdee").request("save", "ok", Duration::from_millis(400));
+    let stop = CancellationToken::new();
+    let (address, _) = serve("127.0.0.1:0".parse()?, metrics, Health::new(), None, stop.clone()).await?;
+    let run = Process::program(&python)
+        .arg(python_dir().join("openmetrics.py"))
+        .arg(format!("http://{address}/metrics"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .start()?;
+    let status = run.wait(RUN_DEADLINE).await?;
+    stop.cancel();
+    let printed = run.output();
+    ensure!(status.success(), "{status}\n{printed}");
+    let report: Value = serde_json::from_str(printed.lines().last().unwrap_or_default())
+        .with_context(|| format!("the script printed no JSON: {printed}"))?;
+    assert_eq!(report["content_type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let families = &report["families"];
+    for name in [&names::RETRY_SCHEDULED, &names::DOCUMENT_AGE, &names::ERP_REQUEST, &names::BUILD_INFO] {
+        let family = &families[name.name.trim_end_matches("_total")];
+        assert_eq!(family["type"], name.kind.as_str(), "{}: {families}", name.name);
+        ensure!(family["samples"].as_u64() > Some(0), "{}: {families}", name.name);
+    }
+    assert_eq!(families["kingpost_erp_request_seconds"]["unit"], "seconds");
+    assert_eq!(families["process_cpu_seconds"]["unit"], "seconds");
     Ok(())
 }

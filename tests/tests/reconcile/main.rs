@@ -2,7 +2,9 @@
 //! is missing arrives once.
 #![forbid(unsafe_code)]
 
+mod explained;
 mod files;
+mod metrics;
 mod repair;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -20,8 +22,8 @@ const DEADLINE: Duration = Duration::from_secs(150);
 const FROM: &str = "2026-07-31T20:00:00+08:00";
 const MONTH: [&str; 4] = ["--from", "2026-07-01", "--to", "2026-09-01"];
 
-/// Orders around the end of July that went through the whole pipeline, whose workers have ended.
-async fn moved(name: &str, orders: u32, unpostable: u32) -> Result<(Sandbox, Pipeline)> {
+/// Orders around the end of July, and a pipeline without workers.
+async fn prepared(name: &str, orders: u32, unpostable: u32) -> Result<(Sandbox, Pipeline)> {
     let options = SandboxOptions {
         orders,
         unpostable,
@@ -34,6 +36,12 @@ async fn moved(name: &str, orders: u32, unpostable: u32) -> Result<(Sandbox, Pip
     let url = shared_broker().await?.vhost(name).await?;
     let tempo = Tempo { start: "2026-07-01T00:00:00+08:00".into(), width: "29d".into(), settle: "2s".into() };
     let pipeline = Pipeline::new(url, Schemes::at(&tempo)?, &sandbox)?;
+    Ok((sandbox, pipeline))
+}
+
+/// The same, and everything went through the pipeline, whose workers have ended.
+async fn moved(name: &str, orders: u32, unpostable: u32) -> Result<(Sandbox, Pipeline)> {
+    let (sandbox, pipeline) = prepared(name, orders, unpostable).await?;
     let workers = workers(&pipeline)?;
     pipeline.wait_done(&sandbox, u64::from(orders - unpostable), unpostable, DEADLINE).await?;
     for worker in workers {
@@ -47,17 +55,27 @@ fn workers(pipeline: &Pipeline) -> Result<[Worker; 3]> {
     Ok([pipeline.start("extractor")?, pipeline.start("transformer")?, pipeline.start("loader")?])
 }
 
-/// Runs the command in a folder.
+/// Runs the comparison in a folder.
 async fn reconcile(
+    of: (&Sandbox, &Pipeline),
+    folder: &Path,
+    arguments: &[&str],
+) -> Result<(Option<i32>, String)> {
+    let arguments = [&["reconcile", "--rate", "0"], arguments].concat();
+    kingpost(of, &of.1.amqp_url, folder, &arguments).await
+}
+
+/// Runs the operator's command in a folder, as the user of a URL.
+async fn kingpost(
     (sandbox, pipeline): (&Sandbox, &Pipeline),
+    url: &str,
     folder: &Path,
     arguments: &[&str],
 ) -> Result<(Option<i32>, String)> {
     let process = Process::of("kingpost")?
-        .args(["reconcile", "--rate", "0"])
         .args(arguments.iter().copied())
         .envs(sandbox.settings().iter().cloned())
-        .env("AMQP_URL", pipeline.amqp_url.as_str())
+        .env("AMQP_URL", url)
         .env("SCHEMES_DIR", pipeline.schemes.path())
         .dir(folder)
         .start()?;

@@ -59,7 +59,7 @@ pub(super) fn refused_whole(catalogue: &Catalogue, answer: &SaveAnswer) -> Failu
 }
 
 /// A reading call that failed: nothing was written by it, and what it was refused for is no fault of the document.
-pub(super) fn reading(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
+pub(crate) fn reading(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
     let kind = match error.class_by(catalogue) {
         Class::Config => FailureKind::Configuration,
         Class::Throttled => FailureKind::Throttled,

@@ -3,7 +3,7 @@
 pub mod batch;
 mod books;
 mod content;
-mod failures;
+pub(crate) mod failures;
 mod forms;
 mod identity;
 pub mod life;

@@ -38,6 +38,8 @@ impl Fate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) fate: Fate,
+    /// Which message of the request it became, or an equal one before it.
+    message: Option<usize>,
     number: Option<String>,
     id: Option<String>,
     error: Option<String>,
@@ -45,16 +47,18 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn refused(error: String) -> Self {
-        Line { fate: Fate::Refused, number: None, id: None, error: Some(error) }
+        Line { fate: Fate::Refused, message: None, number: None, id: None, error: Some(error) }
     }
 
-    pub(super) fn taken(fate: Fate, number: &str, id: &str) -> Self {
-        Line { fate, number: Some(number.to_owned()), id: Some(id.to_owned()), error: None }
+    pub(super) fn taken(fate: Fate, message: usize, number: &str, id: &str) -> Self {
+        let (number, id) = (Some(number.to_owned()), Some(id.to_owned()));
+        Line { fate, message: Some(message), number, id, error: None }
     }
 
-    /// The broker hasn't confirmed the request.
-    pub(super) fn doubt(&mut self) {
-        if self.fate != Fate::Refused {
+    /// What isn't among the confirmed messages is in doubt.
+    pub(super) fn doubt(&mut self, confirmed: &[bool]) {
+        let known = |message: usize| confirmed.get(message).copied().unwrap_or(false);
+        if self.message.is_some_and(|message| !known(message)) {
             self.fate = Fate::Unconfirmed;
         }
     }
@@ -107,19 +111,22 @@ pub(super) struct Answer {
     status: StatusCode,
     outcome: &'static str,
     retry_after_s: Option<u64>,
+    /// The connection ends with it.
+    last: bool,
     body: String,
 }
 
 impl Answer {
     /// The request itself is wrong, and wouldn't be right the next time.
     pub(super) fn invalid(status: StatusCode, text: impl Into<String>) -> Self {
-        Answer { status, outcome: "invalid", retry_after_s: None, body: error(&text.into()) }
+        Answer { status, outcome: "invalid", retry_after_s: None, last: false, body: error(&text.into()) }
     }
 
     /// The sender doesn't show the right token.
     pub(super) fn unauthorized() -> Self {
         let body = error("the header `Authorization: Bearer …` is missing, or its token is another one");
-        Answer { status: StatusCode::UNAUTHORIZED, outcome: "unauthorized", retry_after_s: None, body }
+        let status = StatusCode::UNAUTHORIZED;
+        Answer { status, outcome: "unauthorized", retry_after_s: None, last: false, body }
     }
 
     /// Nothing was taken; the same request may pass later.
@@ -128,6 +135,7 @@ impl Answer {
             status: StatusCode::SERVICE_UNAVAILABLE,
             outcome: "unavailable",
             retry_after_s: Some(retry_after_s),
+            last: false,
             body: error(text),
         }
     }
@@ -144,8 +152,8 @@ impl Answer {
         };
         let account = Account {
             error: (unconfirmed > 0).then_some(
-                "RabbitMQ hasn't confirmed these documents in time; send all of them again, which is safe: none is \
-                 posted twice",
+                "RabbitMQ hasn't confirmed the unconfirmed documents in time; send those or all of them again, which is \
+                 safe: none is posted twice",
             ),
             accepted: count(Fate::Accepted),
             refused,
@@ -154,7 +162,18 @@ impl Answer {
             documents: lines.iter().enumerate().map(Entry::of).collect(),
         };
         let body = serde_json::to_string(&account).unwrap_or_default();
-        Answer { status, outcome, retry_after_s: (unconfirmed > 0).then_some(retry_after_s), body }
+        Answer {
+            status,
+            outcome,
+            retry_after_s: (unconfirmed > 0).then_some(retry_after_s),
+            last: false,
+            body,
+        }
+    }
+
+    /// Says that the connection ends with it.
+    pub(super) fn and_close(self) -> Self {
+        Answer { last: true, ..self }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -192,6 +211,9 @@ impl IntoResponse for Answer {
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.last {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

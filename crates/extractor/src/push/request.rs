@@ -8,6 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use kingpost_model::TraceContext;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, SeqAccess, Visitor},
@@ -29,8 +30,9 @@ pub(super) fn presents(headers: &HeaderMap, token: &str) -> bool {
     scheme.eq_ignore_ascii_case("bearer") && differ == 0
 }
 
-/// Checks what the head says of the body.
-pub(super) fn check(headers: &HeaderMap, max_bytes: usize) -> Result<(), Answer> {
+/// Checks what the head says of the body, and gives the bytes to keep free for it: the length that it tells, or the most
+/// that is taken.
+pub(super) fn check(headers: &HeaderMap, max_bytes: usize) -> Result<usize, Answer> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -43,21 +45,26 @@ pub(super) fn check(headers: &HeaderMap, max_bytes: usize) -> Result<(), Answer>
         return Err(Answer::invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-    if length.is_some_and(|length| length > max_bytes) { Err(too_large(max_bytes)) } else { Ok(()) }
+    match length.unwrap_or(max_bytes) {
+        length if length > max_bytes => Err(too_large(max_bytes)),
+        length => Ok(length),
+    }
 }
 
-/// Reads a body up to a limit.
-pub(super) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Answer> {
+/// Reads a body into the bytes that are kept free for it, and no further.
+pub(super) async fn read(body: Body, room: usize, max_bytes: usize) -> Result<Bytes, Answer> {
     let mut parts = body.into_data_stream();
-    let mut whole = Vec::new();
+    // Made at once: one that grows would for a moment be in memory twice.
+    let mut whole = Vec::with_capacity(room);
     while let Some(part) = parts.next().await {
         let part =
             part.map_err(|_| Answer::invalid(StatusCode::BAD_REQUEST, "the body broke off in the middle"))?;
-        if whole.len() + part.len() > max_bytes {
+        if whole.len() + part.len() > room {
             return Err(too_large(max_bytes));
         }
         whole.extend_from_slice(&part);
     }
+    whole.shrink_to_fit();
     Ok(Bytes::from(whole))
 }
 
@@ -122,21 +129,11 @@ impl<'de> Deserialize<'de> for Elements<'de> {
     }
 }
 
-/// The sender's W3C trace context, when it is one.
-pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let some = |part: &str| part.bytes().any(|byte| byte != b'0');
-    let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace, parent, flags] = parts.as_slice() else { return None };
-    let valid = hex(version, 2)
-        && *version != "ff"
-        && hex(trace, 32)
-        && some(trace)
-        && hex(parent, 16)
-        && some(parent)
-        && hex(flags, 2);
-    valid.then(|| text.to_owned())
+/// The sender's place in a trace, when it is one. A header that comes twice is none.
+pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let states: Option<Vec<&str>> =
+        headers.get_all("tracestate").iter().map(|state| state.to_str().ok()).collect();
+    TraceContext::parse(parent.to_str().ok()?, states.map(|states| states.join(",")).as_deref())
 }

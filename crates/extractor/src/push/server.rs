@@ -21,7 +21,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
 
 /// Connections at once; more wait in the system's own queue.
@@ -34,8 +34,8 @@ const HEAD_BYTES: usize = 64 * 1024;
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
 /// How long a request may take from its head on.
 const REQUEST_WITHIN: Duration = Duration::from_secs(30);
-/// How long requests may take to finish after the stop.
-const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// How long connections may take to end after the last answer; a sender that reads nothing would keep its own for ever.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Pause after a connection couldn't be taken, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,8 +51,8 @@ pub(crate) fn listen(addr: SocketAddr) -> Result<StdListener, Problem> {
     listening.map_err(|error| bind_problem("PUSH_ADDR", addr, &error))
 }
 
-/// Serves until the stop, and then finishes the requests it has begun.
-pub(super) async fn run(listener: StdListener, app: Router, stop: CancellationToken) {
+/// Serves until the stop, then takes no connection any more and waits for the requests in hand, which end by themselves.
+pub(super) async fn run(listener: StdListener, app: Router, in_hand: TaskTracker, stop: CancellationToken) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error!(%error, "no documents can be pushed: the socket can't be used"),
@@ -78,9 +78,10 @@ pub(super) async fn run(listener: StdListener, app: Router, stop: CancellationTo
         () = accepting => {}
     }
     drop(listener);
+    in_hand.close();
+    in_hand.wait().await;
     let last = async { while connections.join_next().await.is_some() {} };
-    if timeout(LAST_REQUESTS, last).await.is_err() {
-        warn!("some senders get no answer before the stop; what they sent may be sent again");
+    if timeout(LAST_WORDS, last).await.is_err() {
         connections.shutdown().await;
     }
 }

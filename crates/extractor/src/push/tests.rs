@@ -3,7 +3,8 @@
 use std::sync::Mutex;
 
 use axum::{body::Body, http::header};
-use kingpost_model::{Document, Failure, FailureKind, Page, Window};
+use kingpost_broker::Confirm;
+use kingpost_model::{Abandoned, BoxFuture, Document, Failure, FailureKind, Page, Window};
 use kingpost_settings::{Environment, extractor};
 use kingpost_telemetry::Metrics;
 use serde_json::{Value, json};
@@ -40,7 +41,12 @@ impl Source for Shelf {
 #[derive(Clone, Copy, PartialEq)]
 enum Mood {
     Confirms,
+    /// Only the first, third and so on of a request.
+    Half,
     Silent,
+    /// Its queue of jobs is full.
+    Stuck,
+    Blocked,
     Closed,
     Gone,
 }
@@ -51,17 +57,29 @@ struct Fake {
 }
 
 impl Outlet for Fake {
-    fn is_open(&self) -> bool {
-        self.mood != Mood::Closed
+    fn standing(&self) -> Standing {
+        match self.mood {
+            Mood::Closed => Standing::Absent,
+            Mood::Blocked => Standing::Blocked,
+            _ => Standing::Open,
+        }
     }
 
-    fn publish(&self, postings: Vec<Posting>) -> BoxFuture<'static, Result<(), Abandoned>> {
+    fn publish(&self, postings: Vec<Posting>) -> BoxFuture<'static, Result<Vec<Confirm>, Abandoned>> {
+        let (mood, count) = (self.mood, postings.len());
         self.taken.lock().unwrap().extend(postings);
-        match self.mood {
-            Mood::Silent => Box::pin(std::future::pending()),
-            Mood::Gone => Box::pin(async { Err(Abandoned) }),
-            Mood::Confirms | Mood::Closed => Box::pin(async { Ok(()) }),
+        if mood == Mood::Stuck {
+            return Box::pin(std::future::pending());
         }
+        let word = move |index: usize| -> Confirm {
+            match mood {
+                Mood::Silent => Box::pin(std::future::pending()),
+                Mood::Half if index % 2 == 1 => Box::pin(std::future::pending()),
+                Mood::Gone => Box::pin(async { Err(Abandoned) }),
+                _ => Box::pin(async { Ok(()) }),
+            }
+        };
+        Box::pin(async move { Ok((0..count).map(word).collect()) })
     }
 }
 
@@ -70,7 +88,8 @@ fn desk(mood: Mood) -> (Desk, Arc<Fake>) {
     let settings = extractor(&environment, &[]).unwrap().push.unwrap();
     let fake = Arc::new(Fake { mood, taken: Mutex::default() });
     let intake = Intake { scheme: SCHEME.into(), document: "Doc".into(), source: Arc::new(Shelf) };
-    (Desk::new(settings.token, 2_000, vec![intake], fake.clone(), Metrics::new().push()), fake)
+    let (metrics, ending) = (Metrics::new().push(), Ending::new(CancellationToken::new()));
+    (Desk::new(settings.token, 2_000, vec![intake], fake.clone(), metrics, ending), fake)
 }
 
 fn request(body: impl Into<Body>) -> Request {
@@ -176,17 +195,19 @@ async fn without_the_token_nobody_learns_anything() {
 
 #[tokio::test]
 async fn a_broker_that_takes_nothing_is_told_at_once() {
-    let (desk, fake) = desk(Mood::Closed);
-    let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-    let (status, _, answer) = take(&desk, request(endless)).await;
-    assert_eq!((status, answer.outcome()), (503, "unavailable"));
-    assert_eq!(header_of(answer, header::RETRY_AFTER).as_deref(), Some("5"));
-    assert!(fake.taken.lock().unwrap().is_empty());
+    for mood in [Mood::Closed, Mood::Blocked] {
+        let (desk, fake) = desk(mood);
+        let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let (status, _, answer) = take(&desk, request(endless)).await;
+        assert_eq!((status, answer.outcome()), (503, "unavailable"));
+        assert_eq!(header_of(answer, header::RETRY_AFTER).as_deref(), Some("5"));
+        assert!(fake.taken.lock().unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
 async fn what_the_broker_does_not_confirm_is_never_called_accepted() {
-    for mood in [Mood::Gone, Mood::Silent] {
+    for mood in [Mood::Gone, Mood::Silent, Mood::Stuck] {
         let (desk, _) = desk(mood);
         tokio::time::pause();
         let (status, told, answer) =
@@ -200,9 +221,126 @@ async fn what_the_broker_does_not_confirm_is_never_called_accepted() {
         assert!(told["error"].as_str().unwrap().contains("again"), "{told}");
         assert_eq!(header_of(answer, header::RETRY_AFTER).as_deref(), Some("5"));
         let held = desk.places.available_permits();
-        let expected = if mood == Mood::Silent { IN_FLIGHT - 1 } else { IN_FLIGHT };
+        let expected = if mood == Mood::Gone { IN_FLIGHT } else { IN_FLIGHT - 1 };
         assert_eq!(held, expected, "a place is held for as long as the broker has the documents in doubt");
     }
+}
+
+#[tokio::test]
+async fn a_late_confirm_puts_its_own_document_in_doubt_and_no_other() {
+    let (desk, _) = desk(Mood::Half);
+    let body = r#"[{"no":"A"},{"no":"B"},{"no":"C","bad":1},{"no":"B"},{"no":"A"},{"no":"D"}]"#;
+    tokio::time::pause();
+    let (status, told, answer) = take(&desk, request(body)).await;
+    tokio::time::resume();
+    let fates: Vec<_> = told["documents"].as_array().unwrap().iter().map(|d| d["status"].clone()).collect();
+    assert_eq!(fates, ["accepted", "unconfirmed", "refused", "unconfirmed", "duplicate", "accepted"]);
+    assert_eq!((status, answer.outcome()), (503, "unavailable"), "what isn't accepted has to be sent again");
+    assert_eq!(
+        (&told["accepted"], &told["unconfirmed"], &told["duplicates"]),
+        (&json!(2), &json!(2), &json!(1))
+    );
+    assert_eq!(header_of(answer, header::RETRY_AFTER).as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn bytes_in_hand_are_limited_over_all_requests() {
+    let (desk, fake) = desk(Mood::Silent);
+    let left = u32::try_from(BYTES_IN_FLIGHT - 1_000).unwrap();
+    let most = Arc::clone(&desk.bytes).try_acquire_many_owned(left).unwrap();
+    let sized = |length: usize| {
+        let body = format!("{:length$}", r#"{"no":"A"}"#);
+        let mut request = request(body);
+        request.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        request
+    };
+    // One that doesn't say how long it is may be as long as is allowed.
+    for request in [sized(1_001), request(r#"{"no":"A"}"#)] {
+        let (status, told, answer) = take(&desk, request).await;
+        assert_eq!((status, answer.outcome()), (503, "unavailable"), "{told}");
+        assert_eq!(header_of(answer, header::RETRY_AFTER).as_deref(), Some("1"));
+    }
+    assert!(fake.taken.lock().unwrap().is_empty());
+    assert_eq!((desk.places.available_permits(), desk.bytes.available_permits()), (IN_FLIGHT, 1_000));
+    tokio::time::pause();
+    assert_eq!(take(&desk, sized(1_000)).await.1["unconfirmed"], 1);
+    assert_eq!(desk.bytes.available_permits(), 0, "they are held for as long as the broker is silent");
+    drop(most);
+    assert_eq!(take(&desk, request(r#"{"no":"B"}"#)).await.1["unconfirmed"], 1);
+    assert_eq!(desk.bytes.available_permits(), BYTES_IN_FLIGHT - 1_010, "as many as it has, not as it might");
+}
+
+#[tokio::test]
+async fn bytes_are_given_back_with_the_confirm_and_with_what_is_wrong() {
+    let (desk, _) = desk(Mood::Confirms);
+    for (body, status) in [(r#"{"no":"A"}"#, 202), (r#"{"bad":1}"#, 422), ("[", 400)] {
+        assert_eq!(take(&desk, request(body)).await.0, status);
+        assert_eq!(
+            (desk.places.available_permits(), desk.bytes.available_permits()),
+            (IN_FLIGHT, BYTES_IN_FLIGHT)
+        );
+    }
+}
+
+#[tokio::test]
+async fn after_the_stop_nothing_new_is_taken_and_the_connection_ends() {
+    let (desk, fake) = desk(Mood::Confirms);
+    desk.ending.stop.cancel();
+    let desk = Arc::new(desk);
+    let scheme = Ok(Path(SCHEME.to_owned()));
+    let response = receive(State(Arc::clone(&desk)), scheme, request(r#"{"no":"A"}"#)).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()[header::CONNECTION], "close");
+    assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+    assert!(fake.taken.lock().unwrap().is_empty());
+    assert_eq!(desk.condition(), Condition::NotReady("the extractor stops".to_owned()));
+}
+
+#[tokio::test]
+async fn at_the_last_call_what_is_in_hand_is_answered() {
+    let (desk, fake) = desk(Mood::Half);
+    let endless = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+    let begun = Instant::now();
+    let last_call = async {
+        while fake.taken.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        desk.ending.stop.cancel();
+        desk.ending.last_call.cancel();
+    };
+    let (unread, published, ()) = tokio::join!(
+        take(&desk, request(endless)),
+        take(&desk, request(r#"[{"no":"A"},{"no":"B"}]"#)),
+        last_call
+    );
+    assert_eq!(unread.0, 503);
+    assert!(
+        unread.1["error"].as_str().unwrap().contains("nothing of this request was taken"),
+        "{}",
+        unread.1
+    );
+    assert_eq!(
+        (published.0, &published.1["accepted"], &published.1["unconfirmed"]),
+        (503, &json!(1), &json!(1))
+    );
+    assert!(begun.elapsed() < CONFIRM_WITHIN);
+}
+
+#[tokio::test]
+async fn readiness_says_why_no_documents_are_taken() {
+    for (mood, reason) in [(Mood::Closed, "no connection"), (Mood::Blocked, "alarm")] {
+        let Condition::NotReady(told) = desk(mood).0.condition() else { panic!("ready") };
+        assert!(told.contains(reason), "{told}");
+    }
+    let (desk, _) = desk(Mood::Confirms);
+    let health = Health::new();
+    let told = async {
+        while health.readiness().components.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! { () = desk.tell_health(&health) => {}, () = told => {} }
+    assert!(health.readiness().components[COMPONENT].ready);
 }
 
 #[tokio::test]
@@ -225,23 +363,28 @@ async fn a_body_that_does_not_end_is_given_up() {
     assert_eq!(desk.places.available_permits(), IN_FLIGHT);
 }
 
-#[test]
-fn only_a_valid_trace_context_is_passed_on() {
-    let read = |text: &str| {
-        let mut headers = HeaderMap::new();
-        headers.insert("traceparent", text.parse().unwrap());
-        request::traceparent(&headers)
-    };
+#[tokio::test]
+async fn documents_come_behind_their_request_which_comes_behind_its_sender() {
     let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    assert_eq!(read(good).as_deref(), Some(good));
-    for bad in [
-        "",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+    for (parents, states, known) in [
+        (&[good][..], &["vendor=1", "other=2"][..], true),
+        (&[], &["vendor=1"], false),
+        (&["00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"], &["vendor=1"], false),
+        (&[good, good], &[], false),
     ] {
-        assert_eq!(read(bad), None, "{bad}");
+        let (desk, fake) = desk(Mood::Confirms);
+        let mut request = request(r#"[{"no":"A"},{"no":"B"}]"#);
+        for (name, values) in [("traceparent", parents), ("tracestate", states)] {
+            for value in values {
+                request.headers_mut().append(name, value.parse().unwrap());
+            }
+        }
+        assert_eq!(take(&desk, request).await.0, 202);
+        let taken = fake.taken.lock().unwrap();
+        let traces: Vec<_> = taken.iter().map(|posting| posting.work.trace().unwrap()).collect();
+        assert_eq!(traces[0], traces[1], "one request, one place");
+        assert_ne!(traces[0].span_id(), 0x00f0_67aa_0ba9_02b7, "the request has a place of its own");
+        assert_eq!(traces[0].trace_id() == 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, known, "{parents:?}");
+        assert_eq!(traces[0].state(), known.then_some("vendor=1,other=2"));
     }
 }

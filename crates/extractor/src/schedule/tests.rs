@@ -21,6 +21,11 @@ struct World {
     cursor: Option<Bytes>,
     instructions: VecDeque<Bytes>,
     in_hand: Option<Bytes>,
+    results: VecDeque<Bytes>,
+    result_in_hand: Option<Bytes>,
+    /// What the metrics show, and how often that was taken away.
+    reconciled: Option<Reconciled>,
+    taken_away: usize,
     ready: u32,
     behind: u32,
     consumers: u32,
@@ -67,6 +72,9 @@ impl Fake {
             if let Some(instruction) = world.in_hand.take() {
                 world.instructions.push_front(instruction);
             }
+            // The queue holds the newest alone.
+            let result = world.result_in_hand.take().filter(|_| world.results.is_empty());
+            world.results.extend(result);
             return Err("the connection is gone".to_owned());
         }
         Ok(world)
@@ -112,6 +120,17 @@ impl Lead for Fake {
         Ok(())
     }
 
+    async fn result(&mut self) -> Result<Option<Bytes>, String> {
+        let mut world = self.step()?;
+        world.result_in_hand = world.results.pop_front();
+        Ok(world.result_in_hand.clone())
+    }
+
+    async fn noted(&mut self) -> Result<(), String> {
+        self.step()?.result_in_hand = None;
+        Ok(())
+    }
+
     /// It may die before each window, before the cursor, and before it hears that the cursor was taken.
     async fn advance(&mut self, windows: Vec<Work>, cursor: Bytes) -> Result<(), String> {
         let count = windows.len();
@@ -139,6 +158,12 @@ impl CursorObserver for Fake {
 
     fn backlog(&self, windows: u64) {
         self.world().backlog = windows;
+    }
+
+    fn reconciled(&self, last: Option<&Reconciled>) {
+        let mut world = self.world();
+        world.reconciled = last.cloned();
+        world.taken_away += usize::from(last.is_none());
     }
 }
 
@@ -296,6 +321,50 @@ async fn a_backfill_keeps_to_its_rate_pauses_goes_on_and_ends() {
     fake.instruct("late", Act::Pause { period: "b".to_owned() });
     runs(&fake, &schedule(start_s), 2).await;
     assert!(fake.agenda().answer("late").unwrap().refused.as_deref().unwrap().contains("is over"));
+}
+
+fn reconciled(matched: u64) -> Reconciled {
+    let documents = [("matched".to_owned(), matched)].into();
+    Reconciled { scheme: "s".to_owned(), from_s: 0, to_s: DAY, finished_s: 2 * DAY, agrees: true, documents }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_comparison_is_kept_with_the_cursor_and_shown_by_whoever_leads() {
+    let before = now_s() - 300;
+    let fake = Fake::at(&Agenda::new("s", before).write());
+    let results = [reconciled(1).write(), b"no result".to_vec(), reconciled(2).write()];
+    fake.world().results.extend(results.map(Bytes::from));
+    runs(&fake, &schedule(before), 30).await;
+    assert_eq!(fake.agenda().reconciled, Some(reconciled(2)));
+    {
+        let mut world = fake.world();
+        assert_eq!(world.reconciled, Some(reconciled(2)));
+        assert!(world.results.is_empty() && world.result_in_hand.is_none(), "each is settled");
+        // It dies, and the next one shows what is kept; between the two nobody does.
+        (world.reconciled, world.taken_away) = (None, 0);
+        world.dies_at = Some(world.steps + 1);
+    }
+    runs(&fake, &schedule(before), 30).await;
+    let world = fake.world();
+    assert_eq!((world.reconciled.clone(), world.taken_away), (Some(reconciled(2)), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_noted_whenever_its_leader_dies() {
+    let before = now_s() - 300;
+    for dies_at in 1.. {
+        let fake = Fake::at(&Agenda::new("s", before).write());
+        fake.world().results.push_back(reconciled(7).write().into());
+        fake.world().dies_at = Some(dies_at);
+        runs(&fake, &schedule(before), 60).await;
+        assert_eq!(fake.agenda().reconciled, Some(reconciled(7)), "dies at {dies_at}");
+        let world = fake.world();
+        assert!(world.results.is_empty() && world.result_in_hand.is_none(), "dies at {dies_at}");
+        assert_eq!(world.reconciled, Some(reconciled(7)), "dies at {dies_at}");
+        if dies_at > 12 {
+            return;
+        }
+    }
 }
 
 /// Runs until everything that was asked for is cut; true when the leader was to die and did.

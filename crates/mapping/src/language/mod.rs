@@ -1,10 +1,12 @@
 //! The text of the language: templates, tokens, and the tree of an expression.
 
 mod parse;
+mod tables;
 mod template;
 mod token;
 
 pub(crate) use parse::{Ast, Operator, Tree};
+pub use tables::table_uses;
 pub(crate) use template::{Part, Template, parse_expression, parse_template};
 
 /// What is wrong with a text, at an offset in bytes.

@@ -46,7 +46,8 @@ impl Health {
             ..HttpOptions::default()
         };
         let client = HttpClient::new(&options).map_err(|error| Stop::failed(error.to_string()))?;
-        let answer = client.get(&url).await.map_err(|error| Stop::failed(error.to_string()))?;
+        let answer =
+            client.get(url.clone(), Vec::new()).await.map_err(|error| Stop::failed(error.to_string()))?;
         let body = plain(String::from_utf8_lossy(&answer.body).trim_end());
         if answer.status == 200 {
             return Ok(Report::done(format!("{body}\n")));

@@ -5,6 +5,7 @@ mod backfill;
 mod check;
 mod cursor;
 pub(crate) mod dead;
+mod doctor;
 mod failures;
 mod health;
 mod reconcile;
@@ -43,6 +44,7 @@ enum Command {
     Cursor(cursor::Cursor),
     #[command(subcommand)]
     Dead(dead::Dead),
+    Doctor(doctor::Doctor),
     Failures(failures::Failures),
     Health(health::Health),
     Reconcile(Box<reconcile::Reconcile>),
@@ -61,6 +63,7 @@ impl CommandLine {
             Command::Check(command) => command.run(session),
             Command::Cursor(command) => Box::pin(command.run(session)).await,
             Command::Dead(command) => Box::pin(command.run(session)).await,
+            Command::Doctor(command) => Box::pin(command.run(session)).await,
             Command::Failures(command) => Ok(command.run()),
             Command::Health(command) => Box::pin(command.run(session)).await,
             Command::Reconcile(command) => Box::pin(command.run(session)).await,

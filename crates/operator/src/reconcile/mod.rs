@@ -61,7 +61,7 @@ fn day_of(ms: i64) -> Option<Date> {
 }
 
 /// The first second of a day, in seconds since the epoch.
-fn second_of(day: Date) -> i64 {
+pub(crate) fn second_of(day: Date) -> i64 {
     BEIJING.to_timestamp(day.to_datetime(Time::midnight())).map_or(i64::MAX, Timestamp::as_second)
 }
 

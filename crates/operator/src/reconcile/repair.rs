@@ -3,10 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
-    io::Write as _,
     ops::ControlFlow,
-    path::Path,
 };
 
 use kingpost_broker::{
@@ -26,6 +23,7 @@ use crate::{
     act::{Action, Actor, now_ms},
     commands::dead::version_id,
     ending::Stop,
+    sealed::Sealed,
 };
 
 /// The layout of the file; another one is refused.
@@ -79,61 +77,6 @@ impl Plan {
         missing.map(entry).collect()
     }
 
-    /// Over everything that would be written, so that nothing in it is changed by mistake.
-    fn digest_now(&self) -> Result<String, String> {
-        let blank = Plan { digest: String::new(), ..self.clone() };
-        let bytes = serde_json::to_vec(&blank).map_err(|error| error.to_string())?;
-        Ok(hex::encode(Sha256::digest(bytes)))
-    }
-
-    /// Seals the plan and writes a file that must not be there yet: one member per line, and one document per line.
-    ///
-    /// # Errors
-    /// The file is there already, or can't be written.
-    pub(crate) fn write(&mut self, path: &Path) -> Result<(), Stop> {
-        self.digest = self.digest_now().map_err(Stop::bug)?;
-        let bug = |error: serde_json::Error| Stop::bug(error.to_string());
-        let head = Plan { documents: Vec::new(), ..self.clone() };
-        let head = serde_json::to_string_pretty(&head).map_err(bug)?;
-        let lines =
-            self.documents.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(bug)?;
-        let head = head.strip_suffix("[]\n}").unwrap_or(&head);
-        let text = format!("{head}[\n    {}\n  ]\n}}\n", lines.join(",\n    "));
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create_new(path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|error| {
-            Stop::failed(format!("the plan can't be written to {}: {error}", path.display()))
-        })
-    }
-
-    /// Reads a file back.
-    ///
-    /// # Errors
-    /// It can't be read, or is no plan as it was made.
-    pub(crate) fn read(path: &Path) -> Result<Self, Stop> {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Stop::failed(format!("the plan {shown} can't be read: {error}")))?;
-        let parse = || -> Result<Plan, String> {
-            let plan: Plan = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-            if plan.version != VERSION {
-                return Err(format!("its version is {}, not {VERSION}", plan.version));
-            }
-            if plan.digest != plan.digest_now()? {
-                return Err("it was changed since it was made (the digest differs)".to_owned());
-            }
-            Ok(plan)
-        };
-        parse().map_err(|text| {
-            Stop::failed(format!(
-                "{shown} is not a repair plan that can be carried out: {text}; make a new one"
-            ))
-        })
-    }
-
     /// A plan that is still to be sealed.
     pub(crate) fn new(id: String, actor: &Actor, scheme: &str, days: [String; 2], broker: String) -> Self {
         let [from, to] = days;
@@ -149,6 +92,24 @@ impl Plan {
             digest: String::new(),
             documents: Vec::new(),
         }
+    }
+}
+
+impl Sealed for Plan {
+    type Entry = Entry;
+    const VERSION: u32 = VERSION;
+    const WHAT: &'static str = "repair plan";
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn digest(&mut self) -> &mut String {
+        &mut self.digest
+    }
+
+    fn entries(&mut self) -> &mut Vec<Entry> {
+        &mut self.documents
     }
 }
 

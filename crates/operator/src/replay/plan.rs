@@ -1,12 +1,9 @@
 //! A plan: which letters are to be sent again, frozen by identity, as a file that a person can read.
 
-use std::{fs::File, io::Write as _, path::Path};
-
 use kingpost_model::{FailureKind, Fault};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use crate::ending::Stop;
+use crate::sealed::Sealed;
 
 /// The layout of the file; another one is refused.
 const VERSION: u32 = 2;
@@ -135,72 +132,30 @@ impl Plan {
     pub(crate) fn cause(&self, entry: &Entry) -> Option<&Cause> {
         self.causes.get(entry.cause)
     }
+}
 
-    /// Over everything that would be written, so that no member is changed by mistake. Whoever wants to change one can make
-    /// a new digest too; the one in the audit trail tells what was carried out.
-    fn digest_now(&self) -> Result<String, String> {
-        let blank = Plan { digest: String::new(), ..self.clone() };
-        let bytes = serde_json::to_vec(&blank).map_err(|error| error.to_string())?;
-        Ok(hex::encode(Sha256::digest(bytes)))
+impl Sealed for Plan {
+    type Entry = Entry;
+    const VERSION: u32 = VERSION;
+    const WHAT: &'static str = "plan";
+
+    fn version(&self) -> u32 {
+        self.version
     }
 
-    /// Puts the digest of what the plan is now into it.
-    pub(crate) fn seal(&mut self) -> Result<(), Stop> {
-        self.digest = self.digest_now().map_err(Stop::bug)?;
-        Ok(())
+    fn digest(&mut self) -> &mut String {
+        &mut self.digest
     }
 
-    /// The file: one member per line, and one letter per line.
-    pub(crate) fn to_text(&self) -> Result<String, Stop> {
-        let bug = |error: serde_json::Error| Stop::bug(error.to_string());
-        let head = Plan { letters: Vec::new(), ..self.clone() };
-        let head = serde_json::to_string_pretty(&head).map_err(bug)?;
-        let Some(head) = head.strip_suffix("[]\n}") else {
-            return Err(Stop::bug("a plan doesn't end with its letters"));
-        };
-        let lines =
-            self.letters.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().map_err(bug)?;
-        Ok(format!("{head}[\n    {}\n  ]\n}}\n", lines.join(",\n    ")))
+    fn entries(&mut self) -> &mut Vec<Entry> {
+        &mut self.letters
     }
 
-    /// Seals the plan and writes a file that must not be there yet.
-    pub(crate) fn write(&mut self, path: &Path) -> Result<(), Stop> {
-        self.seal()?;
-        let text = self.to_text()?;
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create_new(path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|error| {
-            Stop::failed(format!("the plan can't be written to {}: {error}", path.display()))
-        })
-    }
-
-    /// Reads a file back.
-    pub(crate) fn read(path: &Path) -> Result<Self, Stop> {
-        let shown = path.display();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Stop::failed(format!("the plan {shown} can't be read: {error}")))?;
-        Self::parse(&text).map_err(|text| {
-            Stop::failed(format!(
-                "{shown} is not a plan that this release can carry out: {text}; make a new one"
-            ))
-        })
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let plan: Plan = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if plan.version != VERSION {
-            return Err(format!("its version is {}, not {VERSION}", plan.version));
-        }
-        if plan.digest != plan.digest_now()? {
-            return Err("it was changed since it was made (the digest differs)".to_owned());
-        }
-        if plan.replies != format!("replay.{}", plan.plan) {
+    fn check(&self) -> Result<(), String> {
+        if self.replies != format!("replay.{}", self.plan) {
             return Err("its reply queue is not its own".to_owned());
         }
-        for cause in &plan.causes {
+        for cause in &self.causes {
             let route = kingpost_model::StageName::parse(&cause.stage)
                 .map(|stage| kingpost_model::Route::new(stage, &*cause.scheme).dead_queue());
             if route.as_deref() != Some(cause.queue.as_str()) {
@@ -210,15 +165,17 @@ impl Plan {
                 ));
             }
         }
-        if plan.letters.iter().any(|entry| entry.cause >= plan.causes.len()) {
+        if self.letters.iter().any(|entry| entry.cause >= self.causes.len()) {
             return Err("a letter has no cause".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     /// A plan with letters of some causes.

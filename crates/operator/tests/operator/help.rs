@@ -6,7 +6,7 @@ use kingpost_settings::{Exit, markdown_table};
 use super::{holds, kingpost};
 
 /// Every command, as it is typed.
-const COMMANDS: [&[&str]; 33] = [
+const COMMANDS: [&[&str]; 34] = [
     &[],
     &["audit"],
     &["audit", "export"],
@@ -30,6 +30,7 @@ const COMMANDS: [&[&str]; 33] = [
     &["dead", "plan"],
     &["dead", "replay"],
     &["dead", "show"],
+    &["doctor"],
     &["failures"],
     &["health"],
     &["reconcile"],

@@ -54,14 +54,14 @@ async fn a_get_goes_out_once_without_a_body_and_keeps_the_limits() {
         }
     })
     .await;
-    let answer = client(|_| {}).get(&server.url()).await.unwrap();
+    let answer = client(|_| {}).get(server.url(), Vec::new()).await.unwrap();
     assert_eq!((answer.status, answer.body.as_ref()), (503, b"busy".as_slice()));
     let sent = seen.recv().await.unwrap();
     assert!(
         sent.starts_with("GET /service?sign=planted HTTP/1.1\r\n") && sent.ends_with("\r\n\r\n"),
         "{sent}"
     );
-    let error = client(|options| options.max_body_bytes = 3).get(&server.url()).await.unwrap_err();
+    let error = client(|options| options.max_body_bytes = 3).get(server.url(), Vec::new()).await.unwrap_err();
     assert!(error.text.contains("more than 3 bytes") && !error.text.contains("planted"), "{}", error.text);
     assert_eq!(server.connections(), 2, "nothing is asked again");
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use kingpost_outbound::{Delivery, HttpClient, HttpOptions, HttpSetupError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -77,6 +77,25 @@ async fn a_private_authority_is_trusted_through_its_file_for_the_right_name_only
         .unwrap_err();
     assert_eq!(error.delivery, Delivery::NotSent);
     assert!(error.text.contains("not valid for name"), "{}", error.text);
+}
+
+#[tokio::test]
+async fn the_servers_certificate_is_told_once_until_it_is_another() {
+    let key = KeyPair::generate().unwrap();
+    let certs = [params().self_signed(&key).unwrap(), params().self_signed(&key).unwrap()];
+    let file = pem_file(&certs.each_ref().map(|cert| cert.pem()).concat());
+    let client = client(|options| options.ca_file = Some(file.path().to_owned()));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    client.on_peer_certificate(move |der| seen.lock().unwrap().push(der.to_vec()));
+    for (cert, calls) in certs.iter().zip([2, 1]) {
+        let server = serve(vec![cert.der().clone()], &key).await;
+        for _ in 0..calls {
+            let url = format!("https://127.0.0.1:{}/a", server.port);
+            assert_eq!(client.clone().post(request(&url)).await.unwrap().status, 200);
+        }
+    }
+    assert_eq!(*told.lock().unwrap(), certs.map(|cert| cert.der().to_vec()));
 }
 
 #[test]

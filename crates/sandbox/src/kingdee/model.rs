@@ -143,7 +143,7 @@ impl Reader<'_> {
 
     fn member(&mut self, key: &str, value: &Json, place: Place, line: Option<usize>, into: &mut Fields) {
         match forms::field(key) {
-            Some(field) if field.place == place => {
+            Some(field) if field.place == place && !self.store.lacks(field.name) => {
                 if let Some(kept) = self.value(field, value, line) {
                     into.set(field.name, kept);
                 }

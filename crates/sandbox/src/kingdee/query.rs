@@ -115,7 +115,8 @@ fn rows<'a>(
     if !form.eq_ignore_ascii_case(forms::STOCK_IN) {
         return Err(Problem::whole(5, format!("业务对象不存在：{form}")));
     }
-    if let Some(key) = named.iter().find(|key| !is_key(key)) {
+    let lacks = |key: &str| store.lacks(key.split('.').next().unwrap_or_default());
+    if let Some(key) = named.iter().find(|key| !is_key(key) || lacks(key)) {
         return Err(missing(key));
     }
     let by_entry = named.iter().any(|key| is_entry_key(key));

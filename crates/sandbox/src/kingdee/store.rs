@@ -1,6 +1,6 @@
 //! Kingdee's memory: base data and documents.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rust_decimal::Decimal;
 
@@ -54,6 +54,8 @@ pub(crate) struct Store {
     last_fid: i64,
     last_entry: i64,
     last_item: i64,
+    /// Fields of the form that this account set doesn't have, in lower case.
+    absent: BTreeSet<String>,
 }
 
 impl Default for Store {
@@ -65,6 +67,7 @@ impl Default for Store {
             last_fid: 102_492,
             last_entry: 310_000,
             last_item: 5000,
+            absent: BTreeSet::new(),
         };
         for index in 0..catalogue::MATERIALS {
             let material = catalogue::material(index);
@@ -127,6 +130,21 @@ impl Store {
         }
         item.disabled = disabled.unwrap_or(item.disabled);
         item.audited = audited.unwrap_or(item.audited);
+    }
+
+    /// Takes a field away from the form, as in an account set that was customised, or puts it back.
+    pub(crate) fn set_field(&mut self, name: &str, removed: bool) {
+        let name = name.to_ascii_lowercase();
+        if removed {
+            self.absent.insert(name)
+        } else {
+            self.absent.remove(&name)
+        };
+    }
+
+    /// Whether the form has lost a field.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        self.absent.contains(&name.to_ascii_lowercase())
     }
 
     /// Takes an item out; false when there is none.

@@ -38,7 +38,7 @@ pub(super) fn run(store: &Store, call: &Call) -> Outcome {
 }
 
 /// `QueryBusinessInfo`: the entries of the form and their fields.
-pub(super) fn describe_form(call: &Call) -> Outcome {
+pub(super) fn describe_form(store: &Store, call: &Call) -> Outcome {
     if !call.form.eq_ignore_ascii_case(forms::STOCK_IN) {
         return refuse(call, &Problem::whole(5, format!("业务对象不存在：{}", call.form)));
     }
@@ -50,14 +50,16 @@ pub(super) fn describe_form(call: &Call) -> Outcome {
             let number = [("Key", "FBillNo".into()), ("Name", name("单据编号")), ("MustInput", 0_i64.into())];
             fields.push(Json::object(number));
         }
-        fields.extend(FIELDS.iter().filter(|field| field.place == place).map(|field| {
-            let must = i64::from(field.required);
-            Json::object([
-                ("Key", field.name.into()),
-                ("Name", name(field.title)),
-                ("MustInput", must.into()),
-            ])
-        }));
+        fields.extend(FIELDS.iter().filter(|field| field.place == place && !store.lacks(field.name)).map(
+            |field| {
+                let must = i64::from(field.required);
+                Json::object([
+                    ("Key", field.name.into()),
+                    ("Name", name(field.title)),
+                    ("MustInput", must.into()),
+                ])
+            },
+        ));
         Json::object([("Key", key.into()), ("Name", name(title)), ("Fields", Json::Array(fields))])
     };
     let entries = Json::Array(vec![

@@ -12,6 +12,7 @@ use crate::{
     act::{self, Actor},
     ending::{Report, Stop},
     replay::{Cause, Plan, Planner, Shards},
+    sealed::Sealed as _,
     session::Session,
     terminal::{self, counted, plain},
 };

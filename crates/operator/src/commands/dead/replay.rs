@@ -19,6 +19,7 @@ use crate::{
     clock,
     ending::{Report, Stop, both},
     replay::{Order, Plan, Remake, Rules, Unmade, run},
+    sealed::Sealed as _,
     session::Session,
     terminal::{counted, plain},
 };

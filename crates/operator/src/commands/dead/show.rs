@@ -289,6 +289,7 @@ fn object(letter: &Letter, with_body: bool) -> Result<String, Stop> {
         "extracted_ms": work.extracted_ms,
         "unclear_since_ms": work.unclear_since_ms,
         "traceparent": work.traceparent,
+        "tracestate": work.tracestate,
         "headers": headers,
         "failure": failure,
         "last_failure": work.last_failure,

@@ -166,6 +166,7 @@ fn order(
     work.extracted_ms = Some(now_ms);
     work.reply_to = reply_to.map(str::to_owned);
     work.traceparent.clone_from(&old.traceparent);
+    work.tracestate.clone_from(&old.tracestate);
     work.first_failure.clone_from(&old.first_failure);
     work.headers.clone_from(&old.headers);
     Ok(work)

@@ -1,7 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use jiff::{ToSpan as _, civil::Date};
+use jiff::{Timestamp, ToSpan as _, civil::Date, tz::Offset};
 use kingpost_connectors::kingdee::Days;
 
 use crate::{act::Actor, clock, ending::Stop, reconcile::By};
@@ -10,6 +10,7 @@ const AFTER_HELP: &str = "\
 Examples:
   kingpost reconcile --scheme purchase-stockin --month 2026-11
   kingpost reconcile --scheme purchase-stockin --from 2026-11-01 --to 2026-11-08 --by supplier
+  kingpost reconcile --scheme purchase-stockin --last-days 1
   kingpost reconcile --scheme purchase-stockin --month 2026-11 --out november.xlsx
   kingpost reconcile --scheme purchase-stockin --month 2026-11 --repair missing.json
   kingpost reconcile --plan missing.json --reason 'November, ticket 4711'
@@ -36,7 +37,7 @@ pub(crate) struct Reconcile {
     pub(super) scheme: Option<String>,
     /// A whole month, as 2026-11
     #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with_all = ["from", "to"],
-        required_unless_present_any = ["plan", "from"])]
+        required_unless_present_any = ["plan", "from", "last_days"])]
     month: Option<Date>,
     /// The first day, as 2026-11-01
     #[arg(long, value_name = "DAY", value_parser = day, requires = "to")]
@@ -44,6 +45,10 @@ pub(crate) struct Reconcile {
     /// The first day after the period, as 2026-12-01
     #[arg(long, value_name = "DAY", value_parser = day, requires = "from")]
     to: Option<Date>,
+    /// So many whole days before today: 1 is yesterday, in Beijing
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=366),
+        conflicts_with_all = ["month", "from", "to"])]
+    last_days: Option<i32>,
     /// What the sums are grouped by
     #[arg(long, value_enum, default_value = "day")]
     pub(super) by: By,
@@ -85,7 +90,7 @@ pub(crate) struct Reconcile {
     pub(super) repair: Option<PathBuf>,
     /// Carry out this plan: read each document from the source again and send it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "month", "from", "to", "out", "json", "metrics_file",
-        "without_queues"])]
+        "without_queues", "last_days"])]
     pub(super) plan: Option<PathBuf>,
     /// Why, for the audit trail; needed to send something
     #[arg(long, value_name = "TEXT")]
@@ -101,12 +106,20 @@ impl Reconcile {
     /// The period that was asked for.
     pub(super) fn days(&self, now_ms: i64) -> Result<Days, Stop> {
         let days = match (self.month, self.from, self.to) {
+            (None, None, None) => match self.last_days {
+                Some(count) => last(count, now_ms)?,
+                None => {
+                    return Err(Stop::usage(
+                        "say which period: --month 2026-11, --from DAY --to DAY, or --last-days N",
+                    ));
+                }
+            },
             (Some(from), ..) => {
                 let to = from.checked_add(1.month());
                 Days { from, to: to.map_err(|error| Stop::usage(error.to_string()))? }
             }
             (None, Some(from), Some(to)) => Days { from, to },
-            _ => return Err(Stop::usage("say which period: --month 2026-11, or --from DAY --to DAY")),
+            _ => return Err(Stop::usage("--from DAY needs --to DAY")),
         };
         if days.to <= days.from {
             let text = format!(
@@ -120,6 +133,14 @@ impl Reconcile {
         }
         Ok(days)
     }
+}
+
+/// So many whole days before today, in Beijing.
+fn last(count: i32, now_ms: i64) -> Result<Days, Stop> {
+    let wrong = |error: jiff::Error| Stop::failed(format!("the clock of this machine is wrong: {error}"));
+    let now = Timestamp::from_millisecond(now_ms).map_err(wrong)?;
+    let to = Offset::constant(8).to_datetime(now).date();
+    Ok(Days { from: to.checked_sub(count.days()).map_err(wrong)?, to })
 }
 
 fn day(text: &str) -> Result<Date, String> {
@@ -136,6 +157,15 @@ fn month(text: &str) -> Result<Date, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_days_end_before_today_in_beijing() {
+        // 2026-03-01 00:30 in Beijing, where it is still February in Greenwich.
+        let now_ms = clock::point("2026-02-28T16:30:00Z", 0).unwrap();
+        let days = |count| last(count, now_ms).ok().map(|days| (days.from.to_string(), days.to.to_string()));
+        assert_eq!(days(1), Some(("2026-02-28".to_owned(), "2026-03-01".to_owned())));
+        assert_eq!(days(7), Some(("2026-02-22".to_owned(), "2026-03-01".to_owned())));
+    }
 
     #[test]
     fn days_and_months_are_read_as_they_are_written() {

@@ -6,8 +6,9 @@ mod textfile;
 
 use std::{io::IsTerminal as _, sync::Arc};
 
-use kingpost_broker::BrokerConfig;
+use kingpost_broker::{BrokerConfig, ConnectError, Topology, tell_result};
 use kingpost_connectors::{NoCalls, Pace, Patience, books, source, widest_window};
+use kingpost_model::Reconciled;
 use kingpost_scheme::Scheme;
 use kingpost_settings::{Exit, operator};
 
@@ -19,8 +20,9 @@ use crate::{
     reconcile::{
         Ended, Finding, Progress, RUN_BYTES, Request, Rules, Scope, Systems,
         repair::{Order, Plan, Repaired, carry_out},
-        run,
+        run, second_of,
     },
+    sealed::Sealed as _,
     session::Session,
     terminal::{ask, counted, plain},
 };
@@ -87,8 +89,12 @@ impl Reconcile {
         let ended = ended.as_mut().map_err(|stop| stop.clone())?;
         let told = page::Told { request: &request, ended, width: session.width, limit: self.limit };
         let (page, mut notes) = (told.page(), told.notes());
+        let result = result(&request, ended);
+        if let Some(broker) = &broker {
+            notes.push_str(&tell(broker, &result).await);
+        }
         if let Some(file) = &self.metrics_file {
-            textfile::write(file, &request, ended)?;
+            textfile::write(file, &result)?;
         }
         if let Some(details) = ended.details.take() {
             export::write(self.out.as_deref(), self.json, &request, ended, details)?;
@@ -195,6 +201,39 @@ impl Reconcile {
         };
         Ok((scheme, systems, broker))
     }
+}
+
+/// The result in few words, for metrics.
+fn result(request: &Request, ended: &Ended) -> Reconciled {
+    let days = request.rules.days;
+    Reconciled {
+        scheme: request.scheme.name.clone(),
+        from_s: second_of(days.from),
+        to_s: second_of(days.to),
+        finished_s: act::now_ms().div_euclid(1_000),
+        agrees: agrees(ended),
+        documents: counts(ended).map(|(finding, count)| (finding.as_str().to_owned(), count)).collect(),
+    }
+}
+
+/// Tells the result to the extractor that leads. Both books were compared all the same where that fails, so it is a note.
+async fn tell(broker: &BrokerConfig, result: &Reconciled) -> String {
+    let queue = Topology::reconcile_queue(&result.scheme);
+    let (why, remedy) = match tell_result(broker, result).await {
+        Ok(true) => return String::new(),
+        Ok(false) => (
+            format!("there is no queue {queue}"),
+            "start an extractor of this release, or run `kingpost topology apply`",
+        ),
+        Err(error @ ConnectError::Refused(_)) => {
+            (error.to_string(), "give the user of AMQP_URL write on the exchange kingpost.work")
+        }
+        Err(error) => (error.to_string(), "run it again once RabbitMQ answers"),
+    };
+    let why = plain(&why);
+    format!(
+        "note: the result was not told to the extractors, whose metrics keep the last one: {why}; {remedy}\n"
+    )
 }
 
 /// Asks a person; without one there is no answer.

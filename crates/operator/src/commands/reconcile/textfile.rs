@@ -2,14 +2,13 @@
 
 use std::{fmt::Write as _, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
-use crate::{
-    ending::Stop,
-    reconcile::{Ended, Request},
-};
+use kingpost_model::Reconciled;
+
+use crate::ending::Stop;
 
 /// Writes the file in one step: the collector never reads half of it.
-pub(super) fn write(path: &Path, request: &Request, ended: &Ended) -> Result<(), Stop> {
-    let text = text(request, ended);
+pub(super) fn write(path: &Path, result: &Reconciled) -> Result<(), Stop> {
+    let text = text(result);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -22,33 +21,38 @@ pub(super) fn write(path: &Path, request: &Request, ended: &Ended) -> Result<(),
     write().map_err(|error| Stop::failed(format!("{} can't be written: {error}", path.display())))
 }
 
-fn text(request: &Request, ended: &Ended) -> String {
-    let scheme = &request.scheme.name;
+/// The gauges of the leading extractor's metrics, under the same names and labels.
+fn text(result: &Reconciled) -> String {
+    let scheme = &result.scheme;
     let mut out = String::new();
     // Writing to a String can't fail.
     let _ = writeln!(
         out,
-        "# HELP kingpost_reconcile_documents Documents of the last reconciliation by result.\n\
+        "# HELP kingpost_reconcile_documents Documents of the last reconciliation by what was found.\n\
          # TYPE kingpost_reconcile_documents gauge"
     );
-    for (finding, count) in super::counts(ended) {
-        let result = finding.as_str();
-        let _ =
-            writeln!(out, "kingpost_reconcile_documents{{scheme=\"{scheme}\",result=\"{result}\"}} {count}");
+    for (verdict, count) in &result.documents {
+        let _ = writeln!(
+            out,
+            "kingpost_reconcile_documents{{scheme=\"{scheme}\",verdict=\"{verdict}\"}} {count}"
+        );
     }
-    let _ = writeln!(
-        out,
-        "# HELP kingpost_reconcile_agrees 1 when the books agreed at the last reconciliation.\n\
-         # TYPE kingpost_reconcile_agrees gauge\n\
-         kingpost_reconcile_agrees{{scheme=\"{scheme}\"}} {}",
-        u8::from(super::agrees(ended))
-    );
-    let _ = writeln!(
-        out,
-        "# HELP kingpost_reconcile_last_timestamp_seconds Unix time of the last reconciliation.\n\
-         # TYPE kingpost_reconcile_last_timestamp_seconds gauge\n\
-         kingpost_reconcile_last_timestamp_seconds{{scheme=\"{scheme}\"}} {}",
-        request.now_ms.div_euclid(1_000)
-    );
+    let single = [
+        ("agrees", "1 when the books agreed at the last reconciliation.", i64::from(result.agrees)),
+        ("last_timestamp_seconds", "Unix time at which the last reconciliation ended.", result.finished_s),
+        (
+            "period_end_timestamp_seconds",
+            "Unix time of the end of the period that was compared.",
+            result.to_s,
+        ),
+    ];
+    for (name, help, value) in single {
+        let _ = writeln!(
+            out,
+            "# HELP kingpost_reconcile_{name} {help}\n\
+             # TYPE kingpost_reconcile_{name} gauge\n\
+             kingpost_reconcile_{name}{{scheme=\"{scheme}\"}} {value}"
+        );
+    }
     out
 }

@@ -13,7 +13,8 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-`waiting` counts messages that no worker has in hand; `workers` are the consumers of a stage's queues; `a minute` is what a
+`waiting` counts messages that no worker has in hand, `in flight` those that one has, as RabbitMQ's management API saw them up to
+five seconds ago; without MANAGEMENT_URL it isn't known. `workers` are the consumers of a stage's queues; `a minute` is what a
 stage has done in the last five minutes, by the journal, and `drained in` how long what waits takes at that rate. Retry tiers are
 shared by all schemes. Dead letters are grouped by cause up to 2,000 of a queue; `kingpost dead list` groups them all.
 --json prints one object per scheme, and one for the tiers.";
@@ -38,8 +39,10 @@ impl Status {
         let schemes = schemes(session, self.scheme.as_deref())?;
         let settings = session.settings()?;
         let broker = session.broker(&settings);
+        let vhost = settings.amqp_url.vhost().map_err(|problem| Stop::settings(&problem))?;
+        let management = session.management()?.map(|management| (management, vhost));
         let inspector = session.inspector(settings).await?;
-        let mut reader = read::Reader::new(&inspector, broker, &schemes);
+        let mut reader = read::Reader::new(&inspector, broker, management, &schemes);
         let look = async || -> Result<Glance, Stop> {
             let seen = reader.look().await?;
             let out = if self.json { render::lines(&seen) } else { render::tables(&seen, session.width) };

@@ -10,6 +10,7 @@ use kingpost_scheme::Scheme;
 use super::super::dead::{Filter, Group, Groups, Places};
 use crate::{
     ending::Stop,
+    management::Management,
     schedule::{Cut, agenda},
 };
 
@@ -26,7 +27,11 @@ pub(super) struct Seen {
     pub(super) tiers: Vec<(&'static str, u32)>,
     /// What came back to a queue that is gone.
     pub(super) unroutable: u32,
+    /// Why it isn't known what is in flight, where it isn't.
+    pub(super) unseen: Option<String>,
 }
+
+const NOT_ASKED: &str = "AMQP doesn't tell it; set MANAGEMENT_URL to RabbitMQ's management API, with a user that has the tag `monitoring`";
 
 /// One scheme.
 #[derive(Clone)]
@@ -46,6 +51,8 @@ pub(super) struct OfStage {
     /// All its queues together; nothing when there is none.
     pub(super) work: Option<QueueDepth>,
     pub(super) dead: Option<u32>,
+    /// Messages that workers have in hand; nothing where it isn't known.
+    pub(super) in_flight: Option<u64>,
     /// Works that were done or died in the last five minutes, by the journal; nothing where there is no journal.
     pub(super) ended: Option<u64>,
 }
@@ -68,25 +75,33 @@ impl OfStage {
 pub(super) struct Reader<'a> {
     inspector: &'a Inspector,
     broker: BrokerConfig,
+    /// With the virtual host.
+    management: Option<(Management, String)>,
     schemes: Vec<(String, Cut, u32)>,
     /// The causes of a queue that held so many letters.
     known: BTreeMap<String, (u32, Vec<Group>)>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(inspector: &'a Inspector, broker: BrokerConfig, schemes: &[Scheme]) -> Self {
+    pub(super) fn new(
+        inspector: &'a Inspector,
+        broker: BrokerConfig,
+        management: Option<(Management, String)>,
+        schemes: &[Scheme],
+    ) -> Self {
         let schemes = schemes
             .iter()
             .map(|scheme| (scheme.name.clone(), Cut::of(&scheme.source.window), scheme.target.shards))
             .collect();
-        Reader { inspector, broker, schemes, known: BTreeMap::new() }
+        Reader { inspector, broker, management, schemes, known: BTreeMap::new() }
     }
 
     pub(super) async fn look(&mut self) -> Result<Seen, Stop> {
         let mut schemes = Vec::new();
         let ended = self.ended().await;
+        let in_flight = self.in_flight().await;
         for (name, cut, shards) in self.schemes.clone() {
-            let mut scheme = self.scheme(name, cut, shards).await?;
+            let mut scheme = self.scheme(name, cut, shards, in_flight.as_ref().ok()).await?;
             if let Some(ended) = &ended {
                 for stage in &mut scheme.stages {
                     let key = (scheme.name.clone(), stage.stage.as_str().to_owned());
@@ -107,7 +122,17 @@ impl<'a> Reader<'a> {
                         or AMQP_URL names another virtual host";
             return Err(Stop::failed(text));
         }
-        Ok(Seen { at_ms: Timestamp::now().as_millisecond(), schemes, tiers, unroutable })
+        let (at_ms, unseen) = (Timestamp::now().as_millisecond(), in_flight.err());
+        Ok(Seen { at_ms, schemes, tiers, unroutable, unseen })
+    }
+
+    /// What consumers have in hand, by queue; or why that isn't known.
+    async fn in_flight(&self) -> Result<BTreeMap<String, u64>, String> {
+        let (management, vhost) = self.management.as_ref().ok_or(NOT_ASKED)?;
+        let queues = management.queues(vhost).await?;
+        let held =
+            queues.into_iter().filter_map(|(name, queue)| Some((name, queue.messages_unacknowledged?)));
+        Ok(held.collect())
     }
 
     /// What ended in the last minutes, by scheme and stage; nothing where there is no journal, which nothing depends on.
@@ -135,12 +160,21 @@ impl<'a> Reader<'a> {
         read.ok().map(|_| ended)
     }
 
-    async fn scheme(&mut self, name: String, cut: Cut, shards: u32) -> Result<OfScheme, Stop> {
+    async fn scheme(
+        &mut self,
+        name: String,
+        cut: Cut,
+        shards: u32,
+        held: Option<&BTreeMap<String, u64>>,
+    ) -> Result<OfScheme, Stop> {
         let agenda = agenda(self.inspector, &name).await?;
         let (mut stages, mut causes) = (Vec::new(), Vec::new());
         for stage in StageName::ALL {
-            let mut work: Option<QueueDepth> = None;
+            let (mut work, mut in_flight): (Option<QueueDepth>, Option<u64>) = (None, None);
             for route in Route::all(stage, &name, shards) {
+                if let Some(held) = held.and_then(|held| held.get(&route.queue())) {
+                    *in_flight.get_or_insert(0) += held;
+                }
                 if let Some(depth) = self.inspector.depth(&route.queue()).await? {
                     let sum = work.get_or_insert(QueueDepth { ready: 0, consumers: 0 });
                     sum.ready += depth.ready;
@@ -151,7 +185,7 @@ impl<'a> Reader<'a> {
             let queue = Route::new(stage, &*name).dead_queue();
             let dead = self.inspector.depth(&queue).await?.map(|depth| depth.ready);
             causes.extend(self.causes(&queue, stage, &name, dead.unwrap_or(0)).await?);
-            stages.push(OfStage { stage, work, dead, ended: None });
+            stages.push(OfStage { stage, work, dead, in_flight, ended: None });
         }
         causes.sort_by_key(|group| std::cmp::Reverse(group.count));
         Ok(OfScheme { name, cut, agenda, stages, causes })

@@ -28,6 +28,7 @@ pub(super) fn lines(seen: &Seen) -> String {
             json!({
                 "stage": stage.stage.as_str(),
                 "waiting": stage.work.map(|depth| depth.ready),
+                "in_flight": stage.in_flight,
                 "workers": stage.work.map(|depth| depth.consumers),
                 "dead": stage.dead,
                 "per_minute": stage.per_minute(),
@@ -71,6 +72,9 @@ pub(super) fn tables(seen: &Seen, width: u16) -> String {
         let messages = counted(seen.unroutable as usize, "message");
         out.push_str(&format!("{messages} came back to a queue that is gone: see kingpost.unroutable\n"));
     }
+    if let Some(why) = &seen.unseen {
+        out.push_str(&format!("? in flight is not known: {}\n", plain(why)));
+    }
     out
 }
 
@@ -101,7 +105,16 @@ fn head(scheme: &OfScheme, now_s: i64) -> String {
 
 fn stages(scheme: &OfScheme, width: u16) -> String {
     let mut table = terminal::table(width, false);
-    table.set_header(["stage", "waiting", "workers", "a minute", "drained in", "dead", "remark"]);
+    table.set_header([
+        "stage",
+        "waiting",
+        "in flight",
+        "workers",
+        "a minute",
+        "drained in",
+        "dead",
+        "remark",
+    ]);
     let number = |count: Option<u32>| {
         let text = count.map_or("-".to_owned(), |count| count.to_string());
         Cell::new(text).set_alignment(CellAlignment::Right)
@@ -110,6 +123,8 @@ fn stages(scheme: &OfScheme, width: u16) -> String {
         table.add_row([
             Cell::new(stage.stage),
             number(stage.work.map(|depth| depth.ready)),
+            Cell::new(stage.in_flight.map_or("?".to_owned(), |held| held.to_string()))
+                .set_alignment(CellAlignment::Right),
             number(stage.work.map(|depth| depth.consumers)),
             number(stage.per_minute().map(|rate| u32::try_from(rate).unwrap_or(u32::MAX))),
             Cell::new(drained(stage)).set_alignment(CellAlignment::Right),
@@ -187,18 +202,25 @@ mod tests {
             stage,
             work: Some(QueueDepth { ready, consumers }),
             dead: Some(dead),
+            in_flight: Some(20),
             ended: Some(100),
         };
         let stages = vec![
             stage(StageName::Extract, 2, 3, 0),
             stage(StageName::Transform, 40, 0, 0),
-            OfStage { stage: StageName::Load, work: None, dead: Some(7), ended: None },
+            OfStage { stage: StageName::Load, work: None, dead: Some(7), in_flight: None, ended: None },
         ];
         let cut = Cut { start_s, width_s: 3_600, lag_s: 300 };
         let scheme = OfScheme { name: "s".to_owned(), cut, agenda: Some(agenda), stages, causes: Vec::new() };
         let young = OfScheme { name: "t".to_owned(), agenda: None, ..scheme.clone() };
         let at_ms = (start_s + 86_400 + 365) * 1_000;
-        Seen { at_ms, schemes: vec![scheme, young], tiers: vec![("5s", 0), ("2h", 3)], unroutable: 1 }
+        Seen {
+            at_ms,
+            schemes: vec![scheme, young],
+            tiers: vec![("5s", 0), ("2h", 3)],
+            unroutable: 1,
+            unseen: Some("set MANAGEMENT_URL".to_owned()),
+        }
     }
 
     #[test]
@@ -214,6 +236,7 @@ mod tests {
             "t: no window cut yet; it begins at 2026-01-01",
             "to be tried again, all schemes: 3 for 2h",
             "1 message came back to a queue that is gone",
+            "? in flight is not known: set MANAGEMENT_URL",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }
@@ -228,6 +251,8 @@ mod tests {
         assert_eq!((&objects[0]["lag_seconds"], &objects[0]["backlog_windows"]), (&365.into(), &2.into()));
         assert_eq!(objects[0]["stages"][2]["dead"], 7);
         assert_eq!(objects[0]["stages"][1]["minutes_to_drain"], 2);
+        assert_eq!(objects[0]["stages"][0]["in_flight"], 20);
+        assert!(objects[0]["stages"][2]["in_flight"].is_null());
         assert!(objects[1]["cursor"].is_null());
         assert_eq!(objects[2]["tiers"]["2h"], 3);
     }

@@ -55,6 +55,8 @@ enum Purpose {
     Cursor,
     /// What people ask of a scheme's scheduler.
     Instructions,
+    /// How the last comparison of both books ended.
+    Reconcile,
     /// By its consumers the loaders of a sharded scheme are counted.
     RollCall,
     /// A retry delay.
@@ -92,6 +94,9 @@ impl Queue {
             (Purpose::Instructions, Some(depth)) if depth.ready > 0 => {
                 "no extractor leads that would read them"
             }
+            (Purpose::Reconcile, Some(depth)) if depth.ready > 0 => {
+                "a result that no extractor has noted yet"
+            }
             (Purpose::Cursor, Some(depth)) if depth.ready == 0 => "no window has been cut yet",
             _ => "",
         }
@@ -113,6 +118,7 @@ fn queues<'a>(schemes: impl Iterator<Item = (&'a str, u32)>) -> Vec<Queue> {
         }
         queues.push(of(Topology::cursor_queue(name), Purpose::Cursor));
         queues.push(of(Topology::instructions_queue(name), Purpose::Instructions));
+        queues.push(of(Topology::reconcile_queue(name), Purpose::Reconcile));
     }
     queues.extend(RETRY_TIERS.map(|tier| Queue::new(tier.queue, None, Purpose::Wait)));
     queues.push(Queue::new(UNROUTABLE, None, Purpose::Unroutable));
@@ -196,7 +202,7 @@ mod tests {
         assert!(of_b.iter().all(|name| names.iter().filter(|own| own == name).count() == 1), "{names:?}");
         assert!(names.contains(&"cursor.a".to_owned()) && names.contains(&"load.a".to_owned()));
         assert!(names.contains(&"loaders.b".to_owned()) && !names.contains(&"loaders.a".to_owned()));
-        assert_eq!(names.len(), 8 + 10 + RETRY_TIERS.len() + 2);
+        assert_eq!(names.len(), 9 + 11 + RETRY_TIERS.len() + 2);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) async fn source(session: &Session, schemes: &[Scheme], findings: &mut
             continue;
         }
         let changed = story.events.iter().filter_map(|event| match event.step {
-            JournalStep::Extracted { modified_ms, .. } => modified_ms,
+            JournalStep::Extracted { modified_ms, .. } | JournalStep::Pushed { modified_ms } => modified_ms,
             _ => None,
         });
         let since_ms = changed.min();

@@ -204,7 +204,7 @@ fn waiting(story: &Story, event: &JournalEvent, now_ms: i64) -> String {
     let since = format!("since {}, {} ago", beijing(event.at_ms), age(now_ms - event.at_ms));
     let by = "by its last event; a work queue can't be looked into";
     match &event.step {
-        JournalStep::Extracted { .. } => format!(
+        JournalStep::Extracted { .. } | JournalStep::Pushed { .. } => format!(
             "waits for the transformer in {}, {since}, {by}; if it lasts, see that a transformer runs",
             queues(StageName::Transform)
         ),

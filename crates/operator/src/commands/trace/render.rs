@@ -58,14 +58,18 @@ fn event(event: &JournalEvent) -> String {
         let field = failure.field.as_ref().map_or_else(String::new, |field| format!("; {field}"));
         format!("{}: {}{code}{field}", failure.kind, failure.text)
     };
+    let changed = |modified_ms: Option<i64>, place: &str| {
+        modified_ms.map_or_else(String::new, |ms| format!(", changed {place} {}", beijing(ms)))
+    };
     let said = match &event.step {
         JournalStep::WindowRead { documents } => format!("window read: {documents} documents"),
         JournalStep::WindowSplit { windows } => format!("handed on as {windows} narrower windows"),
         JournalStep::Extracted { window, modified_ms } => {
             let window = window.as_ref().map_or_else(String::new, |window| format!(" in {window}"));
-            let changed =
-                modified_ms.map_or_else(String::new, |ms| format!(", changed there {}", beijing(ms)));
-            format!("read from the source{window}{changed}")
+            format!("read from the source{window}{}", changed(*modified_ms, "there"))
+        }
+        JournalStep::Pushed { modified_ms } => {
+            format!("pushed by a sender{}", changed(*modified_ms, "in the source"))
         }
         JournalStep::Mapped { target_number } => format!("mapped to {target_number}"),
         JournalStep::Filtered => "left out by the scheme's filter".to_owned(),

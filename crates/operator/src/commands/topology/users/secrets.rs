@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kingpost_broker::USERS;
 use sha2::{Digest as _, Sha256};
 
-use crate::{ending::Stop, terminal::counted};
+use crate::{ending::Stop, management::encoded, terminal::counted};
 
 /// Random bytes of a password; as hexadecimal digits they need no escaping anywhere.
 const PASSWORD_BYTES: usize = 32;
@@ -169,15 +169,6 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), Stop> {
         written
     });
     written.map_err(|error| Stop::failed(format!("{} can't be made: {error}", path.display())))
-}
-
-/// Percent-encoded, but for what needs none in any part of a URL.
-pub(super) fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02x}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 #[cfg(test)]

@@ -141,6 +141,9 @@ fn usual() -> Vec<(&'static str, Findings)> {
     let filtered = writer().event(&work(StageName::Transform), JournalStep::Filtered, at(1));
     let replayed = loading(1, JournalStep::Replayed(by), 900);
     let replayed = story(chain(vec![dead(), replayed, loaded(910)]), vec![], vec![document()]);
+    let mut sent = work(StageName::Transform);
+    sent.modified_ms = Some(START_MS - 1_200_000);
+    let pushed = writer().pushed(&sent, at(0));
     let never = Findings {
         unasked: vec!["the source: add --source".to_owned()],
         reaches_back_ms: Some(at(-86_400)),
@@ -148,6 +151,7 @@ fn usual() -> Vec<(&'static str, Findings)> {
     };
     vec![
         ("loaded", one(story(chain(vec![loaded(10)]), vec![], vec![document()]))),
+        ("pushed", one(story(vec![pushed], vec![], vec![]))),
         ("dead", one(story(chain(vec![dead()]), vec![letter()], vec![]))),
         ("retried", retried("2h", 7_200_000)),
         ("came-back", retried("5s", 5_000)),
