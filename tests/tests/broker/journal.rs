@@ -224,7 +224,7 @@ async fn when_the_stream_is_deleted_then_work_goes_on_and_the_stream_comes_back(
 async fn when_the_journal_is_refused_then_work_goes_on_and_what_is_lost_is_counted() -> Result<()> {
     let node = shared_broker().await?;
     let admin = node.vhost("journal-refused").await?;
-    let rights = r"^(kingpost\.|extract\.|transform\.|load\.|cursor\.|instructions\.|scheduler\.|wait\.).+$";
+    let rights = r"^(kingpost\.|extract\.|transform\.|load\.|cursor\.|instructions\.|reconcile\.|scheduler\.|wait\.).+$";
     let url = user(node, &admin, "without-journal", [rights; 3]).await?;
     let counts = Arc::new(Counts::default());
     let broker = start(&url, counts.observer()).await?;
