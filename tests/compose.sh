@@ -150,9 +150,11 @@ program_root() {
 
 rust=$(sed -n 's/^ARG RUST_IMAGE=//p' Dockerfile)
 image_of() { compose config --format json | jq -r --arg name "$1" '.services[$name].image'; }
-if ! has_image "$rust"; then
+# It holds the crates, so another lock file wants another image.
+lock=$(sha256sum Cargo.lock | cut -c1-16)
+if [ "$(docker image inspect --format '{{ index .Config.Labels "lock" }}' "$rust" 2>/dev/null)" != "$lock" ]; then
     say "making $rust"
-    changes=(-c 'ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+    changes=(-c "LABEL lock=$lock" -c 'ENV PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
         -c 'ENV CARGO_HOME=/usr/local/cargo' -c 'ENV CARGO_NET_OFFLINE=true')
     made "$rust" rust_root
 fi
@@ -189,8 +191,8 @@ get() { within curl -fsS --max-time 5 "http://127.0.0.1:$1"; }
 audited() { get 8099/admin/kingdee/summary | jq '.by_status.C // 0'; }
 has_audited() { [ "$(audited)" -ge "$1" ]; }
 # Orders that can be posted and aren't in Kingdee, finished.
-pending() { get '8099/admin/wdt/orders?pending=1' | jq '[(.orders // .)[] | select(.fate == "posts")] | length'; }
-none_pending() { [ "$(pending)" -eq 0 ]; }
+pending() { get '8099/admin/wdt/orders?pending=1' | jq -r '(.orders // .)[] | select(.fate == "posts") | .order_no'; }
+none_pending() { [ -z "$(pending)" ]; }
 # How many targets of a job Prometheus reaches.
 reached() { get "9090/api/v1/query?query=sum(up%7Bjob%3D%22$1%22%7D)" | jq -r '.data.result[0].value[1] // "0"'; }
 reaches() { [ "$(reached "$1")" = "$2" ]; }
@@ -225,9 +227,9 @@ say "one loader was stopped and ended with 0; the other one has audited $(($(aud
 
 # The source stands still; what is left has to arrive.
 within curl -fsS -X DELETE http://127.0.0.1:8099/admin/wdt/live >>"$dir/log"
-until_true "what is left" 600 none_pending
+until_true "what is left, such as $(pending | head -n 3 | xargs)" 900 none_pending
 twice=$(get 8099/admin/kingdee/summary | jq '.duplicates | length')
-say "$(audited) documents are audited, $(pending) are missing, $twice are there twice"
+say "$(audited) documents are audited, $(pending | wc -l) are missing, $twice are there twice"
 [ "$twice" -eq 0 ] || die "a document is there twice"
 operator status
 operator dead list

@@ -201,13 +201,17 @@ impl Supervisor {
     /// Runs one session; returns nothing when it was closed on demand.
     async fn session(&mut self, session: &mut Session, backoff: &mut Backoff) -> Option<LaneEnd> {
         let connection = Arc::clone(&session.connection);
-        let events = connection.events_listener();
-        tokio::pin!(events);
         self.epoch += 1;
         match tokio::time::timeout(self.config.connect_timeout, self.prepare(session)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Some(LaneEnd::new("setup", error.to_string())),
             Err(_) => return Some(LaneEnd::new("setup", "no answer while consuming was set up")),
+        }
+        // Only now, since a channel that was closed because this user may not look is an event of the connection as well.
+        let events = connection.events_listener();
+        tokio::pin!(events);
+        if !connection.status().connected() {
+            return Some(LaneEnd::new("connection", "the connection ended while consuming was set up"));
         }
         self.observer.connected(Role::Consume, true);
         let began = Instant::now();

@@ -396,6 +396,8 @@ impl Publisher {
                         self.set_blocked(true);
                     }
                     Some(Event::ConnectionUnblocked) => self.set_blocked(false),
+                    // Of a channel on which this user was told that it may not look, not of ours.
+                    Some(Event::Error(_)) if connection.status().connected() && channel.status().connected() => {}
                     Some(Event::Error(error)) => return ("connection", error.to_string()),
                     Some(_) => {}
                     None => return ("connection", "the connection ended".to_owned()),

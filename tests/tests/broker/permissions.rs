@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use e2e::lab::{Node, shared_broker};
 use kingpost_broker::{
     AuditEvent, AuditPhase, AuditTrail, Broker, ConnectError, Custody, Destination, JournalKeep,
-    JournalReader, NoObserver, Posting, Replies, Topology, UserRights, tell_result,
+    JournalReader, NoObserver, Posting, Replies, Role, Topology, UserRights, tell_result,
 };
 use kingpost_model::{JournalStep, JournalWriter, Reconciled, StageName, Tier};
 
-use crate::{QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
+use crate::{Counts, QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
 
 const DOCUMENTATION: &str = include_str!("../../../docs/rabbitmq.md");
 
@@ -123,7 +123,8 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
     assert!(tell_result(&operator, &told).await?);
     for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
         let url = user(node, &admin, stage.as_str(), patterns(UserRights::of(stage))).await?;
-        let broker = start(&url, Arc::new(NoObserver)).await.with_context(|| format!("{stage}"))?;
+        let counts = Arc::new(Counts::default());
+        let broker = start(&url, counts.observer()).await.with_context(|| format!("{stage}"))?;
         if stage == StageName::Extract {
             lead_with(&broker, Some(&told)).await?;
             share_limits(&broker).await?;
@@ -134,6 +135,9 @@ async fn each_stage_can_do_its_part_with_the_documented_permissions() -> Result<
         journal.close(SOON).await;
         let (subscription, mut inboxes) = broker.subscribe(lane(stage, 10));
         take(&mut inboxes[0], 1).await.with_context(|| format!("{stage}"))?;
+        // That it may not look, where it may not, costs nobody a session.
+        while tokio::time::timeout(QUIET, inboxes[0].recv()).await.is_ok_and(|more| more.is_some()) {}
+        assert_eq!(counts.rebuilt_as(Role::Consume), [""; 0], "{stage}");
         subscription.close(SOON).await;
         broker.close(SOON).await;
     }
