@@ -45,7 +45,7 @@ test-rabbitmq: ## the tests that need RabbitMQ, with others than the installed o
 	done; \
 	[ -z "$$failed" ] || { echo "test-rabbitmq: failed with$$failed" >&2; exit 1; }
 
-bench: ## the transformer beside a bare relay, in four minutes; QUICK=1 only shows that it runs
+bench: ## the transformer beside a bare relay, in six minutes; QUICK=1 only shows that it runs
 	@scripts/setup.sh
 	@$(CARGO) build --release --quiet --workspace --bins
 	@$(TARGET)/release/kingpost-bench $(if $(QUICK),--quick)

@@ -52,10 +52,12 @@ pub struct HttpClient {
     peer: Arc<Peer>,
 }
 
+type Told = Box<dyn Fn(&[u8]) + Send + Sync>;
+
 /// Who is told of the server's certificate.
 #[derive(Default)]
 struct Peer {
-    tell: OnceLock<Box<dyn Fn(&[u8]) + Send + Sync>>,
+    tell: OnceLock<Told>,
     /// The one that was seen last (DER).
     last: Mutex<Vec<u8>>,
 }
