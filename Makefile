@@ -53,7 +53,7 @@ test-otlp: ## the export of spans: programs that are built for it, against a col
 	@$(CARGO) test --quiet -p e2e --test pipeline -- --ignored --exact traces::spans_of_all_stages_reach_a_collector; status=$$?; \
 	$(CARGO) build --quiet --workspace --bins; exit $$status
 
-bench: ## the transformer beside a bare relay, in four minutes; QUICK=1 only shows that it runs
+bench: ## the transformer beside a bare relay, in six minutes; QUICK=1 only shows that it runs
 	@scripts/setup.sh
 	@$(CARGO) build --release --quiet --workspace --bins
 	@$(TARGET)/release/kingpost-bench $(if $(QUICK),--quick)

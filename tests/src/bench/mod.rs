@@ -28,7 +28,7 @@ pub use relay::run as relay;
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Enough for numbers that mean something, in less than four minutes.
+    /// Enough for numbers that mean something, in about six minutes.
     Full,
     /// Enough to see that everything runs and that outputs agree.
     Quick,

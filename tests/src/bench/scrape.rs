@@ -34,16 +34,16 @@ pub(super) async fn measure(broker: &PrivateBroker, extent: Extent) -> Result<()
     let scraper = Scraper { client: Client::new(), url: format!("http://127.0.0.1:{port}/metrics") };
     let works = orders::works(count, 5);
     wait_until(DEADLINE, "the transformer", async || scraper.scrape().await.is_ok()).await?;
-    let mut speeds: [Vec<f64>; 3] = Default::default();
+    let mut measured: [Vec<Round>; 3] = Default::default();
     // The first round warms up and isn't kept.
     for round in 0..=rounds {
         for turn in 0..PER_SECOND.len() {
             let which = (round + turn) % PER_SECOND.len();
-            let (Some(per_second), Some(kept)) = (PER_SECOND.get(which), speeds.get_mut(which)) else {
+            let (Some(per_second), Some(kept)) = (PER_SECOND.get(which), measured.get_mut(which)) else {
                 continue;
             };
-            let speed = hop(&yard, &process, &scraper, &works, *per_second).await;
-            kept.extend((round > 0).then_some(speed.with_context(|| process.log_tail())?));
+            let round_of = hop(&yard, &process, &scraper, &works, *per_second).await;
+            kept.extend((round > 0).then_some(round_of.with_context(|| process.log_tail())?));
         }
     }
     let text = scraper.scrape().await?;
@@ -55,18 +55,31 @@ pub(super) async fn measure(broker: &PrivateBroker, extent: Extent) -> Result<()
     println!("\nscrapes of a busy transformer, {rounds} interleaved rounds of {count} messages");
     let lines = text.lines().filter(|line| !line.starts_with('#')).count();
     println!("  {:<44} {lines} lines, {} bytes", "a scrape", text.len());
-    let [none, usual, many] = speeds;
-    result("throughput without scrapes", median(none.clone()), "/s", Aim::None);
-    result("throughput, 1 scrape a second / none", ratio(&usual, &none), "", Aim::None);
-    result("throughput, 50 scrapes a second / none", ratio(&many, &none), "", Aim::None);
+    let [none, usual, many] = measured;
+    let speed = median(none.iter().map(|round| round.messages_per_second).collect());
+    result("messages a second without scrapes", speed, "", Aim::None);
+    for (per_second, with) in [(1, &usual), (50, &many)] {
+        let ratios =
+            with.iter().zip(&none).map(|(with, none)| with.messages_per_second / none.messages_per_second);
+        result(&format!("throughput, {per_second} a second / none"), median(ratios.collect()), "", Aim::None);
+        // The kernel counts CPU time in steps of 10 ms, so all rounds are taken together.
+        let cpu = |rounds: &[Round]| rounds.iter().map(|round| round.cpu_seconds).sum::<f64>();
+        result(
+            &format!("CPU per message, {per_second} a second / none"),
+            cpu(with) / cpu(&none),
+            "",
+            Aim::None,
+        );
+    }
     result("CPU of a scrape", seconds * 1e6, "µs", Aim::None);
     result("share of the worker's thread, 1 a second", seconds * 100.0, "%", Aim::AtMost(1.0));
     Ok(())
 }
 
-/// The median of the ratios, round by round.
-fn ratio(with: &[f64], without: &[f64]) -> f64 {
-    median(with.iter().zip(without).map(|(with, without)| with / without).collect())
+struct Round {
+    messages_per_second: f64,
+    /// Of the worker.
+    cpu_seconds: f64,
 }
 
 struct Scraper {
@@ -95,23 +108,25 @@ impl Scraper {
     }
 }
 
-/// Messages a second of one round.
+/// One round at so many scrapes a second.
 async fn hop(
     yard: &Yard,
     process: &Process,
     scraper: &Scraper,
     works: &[Work],
     per_second: u32,
-) -> Result<f64> {
+) -> Result<Round> {
     process.freeze()?;
     yard.fill(works).await?;
+    let before = cpu_seconds(process.pid())?;
     let start = Instant::now();
     process.thaw()?;
     tokio::select! {
         arrived = yard.arrived(works.len()) => arrived?,
         scraped = scraper.go_on(per_second) => scraped?,
     }
-    let speed = works.len() as f64 / start.elapsed().as_secs_f64();
+    let messages_per_second = works.len() as f64 / start.elapsed().as_secs_f64();
+    let round = Round { messages_per_second, cpu_seconds: cpu_seconds(process.pid())? - before };
     yard.purge().await?;
-    Ok(speed)
+    Ok(round)
 }
