@@ -5,8 +5,11 @@ use std::{fmt, time::SystemTime};
 use futures_util::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use kingpost_model::{DEAD_EXCHANGE, REPLY_EXCHANGE, RETRY_TIERS, Route, StageName, WORK_EXCHANGE};
 use lapin::{
-    BasicProperties, Channel, Connection, ErrorKind,
-    options::{BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions},
+    BasicProperties, Channel, Connection, ErrorKind, ExchangeKind,
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
     protocol::{AMQPErrorKind, AMQPSoftError},
     tcp::AMQPUriTcpExt as _,
     types::{FieldTable, ShortString},
@@ -16,6 +19,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open, tls},
+    inspect::is_not_found,
     journal::JOURNAL,
     topology::{NOTICE_EXCHANGE, Topology, short, table, text},
 };
@@ -120,6 +124,24 @@ impl Examiner {
         let _ = tokio::time::timeout(self.config.settle_timeout, closing).await;
     }
 
+    /// The broker may close a channel between a publish and the next question, and the client then doesn't tell why. There are
+    /// two reasons only: the right is missing, or the exchange is.
+    async fn is_hidden_or_there(&self, exchange: &str) -> Result<bool, ConnectError> {
+        let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let asked = channel
+            .exchange_declare(short(exchange)?, ExchangeKind::Direct, options, FieldTable::default())
+            .await;
+        match asked {
+            Ok(()) => {
+                let _ = channel.close(200, "looked".into()).await;
+                Ok(true)
+            }
+            Err(error) if is_not_found(&error) => Ok(false),
+            error => refusal(error),
+        }
+    }
+
     async fn refused(&self, attempt: &Attempt) -> Result<Option<(Right, String)>, ConnectError> {
         let channel = self.connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;
         let tried = match attempt {
@@ -129,7 +151,13 @@ impl Examiner {
             }
             Attempt::Listen => listen(&channel).await?,
             Attempt::Publish(exchange) => {
-                refusal(publish(&channel, exchange).await)?.then(|| (Right::Write, exchange.clone()))
+                let refused = match publish(&channel, exchange).await {
+                    Err(error) if matches!(error.kind(), ErrorKind::InvalidChannelState(..)) => {
+                        self.is_hidden_or_there(exchange).await?
+                    }
+                    answer => refusal(answer)?,
+                };
+                refused.then(|| (Right::Write, exchange.clone()))
             }
             Attempt::Consume(queue) => {
                 refusal(consume(&channel, short(queue)?).await)?.then(|| (Right::Read, queue.clone()))

@@ -153,11 +153,10 @@ impl Node {
         }
         let program = self.installation.script("rabbitmqctl");
         script.push_str(&format!(
-            "cd {} && exec /bin/sh {} {} -n {} \"$@\"\n",
+            "cd {} && exec /bin/sh {} {} \"$@\"\n",
             quoted(self.dir.as_os_str()),
             quoted(self.launcher().as_os_str()),
-            quoted(program.as_os_str()),
-            quoted(self.name.as_ref())
+            quoted(program.as_os_str())
         ));
         script
     }

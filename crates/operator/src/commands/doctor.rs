@@ -24,8 +24,8 @@ const LONG_ABOUT: &str = "\
 Ask RabbitMQ, WDT and Kingdee whether the workers would work with these settings.
 
 Each stage's settings are read as its worker reads them, and each system is asked as the worker asks it: whether it
-is reached, lets the user in, has what the schemes need, and keeps the same time. Nothing is published, consumed,
-declared or posted.";
+is reached, lets the user in, has what the schemes need, and keeps the same time. Nothing is published, consumed or
+posted; to try rights, queues of its own are declared that are gone with its connection.";
 
 const AFTER_HELP: &str = "\
 A check is ok, a warning, failed with what to do, or skipped with the reason; one that fails stops none but those that rest

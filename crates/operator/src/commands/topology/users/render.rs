@@ -15,23 +15,25 @@ pub(super) fn script(vhost: &str, dir: Option<&Path>) -> String {
     let mut out = format!(
         r#"#!/bin/sh
 # The users of Kingpost, made or brought up to date; safe to run again. Each password is read from $SECRETS_DIR/USER.password.
+# rabbitmqctl 4.x reads a password only where no option stands beside the command: name the node by RABBITMQ_NODENAME.
 # RABBITMQCTL='kubectl exec -i rabbitmq-0 -- rabbitmqctl' runs it where rabbitmqctl is.
 set -eu
 {dir}: "${{SECRETS_DIR:?the directory of the passwords, as kingpost topology users --secrets-dir makes it}}"
 VHOST={vhost}
-ctl() {{ ${{RABBITMQCTL:-rabbitmqctl}} -q "$@"; }}
+ctl() {{ ${{RABBITMQCTL:-rabbitmqctl}} "$@"; }}
 has() {{ cut -f 1 | grep -F -x -q -e "$1"; }}
-KNOWN=$(ctl list_users </dev/null)
+password() {{ cat "$SECRETS_DIR/$1.password" && echo; }}
+KNOWN=$(ctl -q list_users </dev/null)
 user() {{ # name, tags, configure, write, read
     if echo "$KNOWN" | has "$1"; then
-        ctl change_password "$1" <"$SECRETS_DIR/$1.password"
+        password "$1" | ctl change_password "$1"
     else
-        ctl add_user "$1" <"$SECRETS_DIR/$1.password"
+        password "$1" | ctl add_user "$1"
     fi
-    ctl set_user_tags "$1" $2 </dev/null
-    ctl set_permissions -p "$VHOST" "$1" "$3" "$4" "$5" </dev/null
+    ctl -q set_user_tags "$1" $2 </dev/null
+    ctl -q set_permissions -p "$VHOST" "$1" "$3" "$4" "$5" </dev/null
 }}
-ctl list_vhosts name </dev/null | has "$VHOST" || ctl add_vhost "$VHOST" </dev/null
+ctl -q list_vhosts name </dev/null | has "$VHOST" || ctl add_vhost "$VHOST" </dev/null
 "#,
         vhost = quoted(vhost)
     );
