@@ -89,7 +89,14 @@ impl TraceContext {
 
     /// The value of the header `traceparent`, in version 00.
     pub fn traceparent(&self) -> String {
-        format!("00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        // By hand, as every message of every stage gets one.
+        let mut text = String::with_capacity(PARENT_BYTES);
+        text.push_str("00-");
+        push_hex(&mut text, &self.trace_id.get().to_be_bytes());
+        text.push('-');
+        push_hex(&mut text, &self.span_id.get().to_be_bytes());
+        text.push_str(if self.sampled { "-01" } else { "-00" });
+        text
     }
 }
 
@@ -111,6 +118,11 @@ impl Work {
         let part = |from, to| known.and_then(|text| text.get(from..to)).unwrap_or_default();
         (part(3, 35), part(36, 52))
     }
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]));
 }
 
 /// Whether a text is a `tracestate`: `vendor=value`, or `tenant@vendor=value`, with commas between, each vendor once.

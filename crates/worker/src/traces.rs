@@ -21,9 +21,8 @@ impl BatchTrace {
         let (mut spans, mut came_with) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
         for item in items.iter_mut() {
             let span = WorkSpan::of_item(item, &queue);
-            let had_one = item.work.trace().is_some();
             let (parent, state) = (item.work.traceparent.take(), item.work.tracestate.take());
-            came_with.push(had_one.then_some((parent, state)));
+            came_with.push((!span.is_first()).then_some((parent, state)));
             item.work.set_trace(span.context());
             spans.push(span);
         }

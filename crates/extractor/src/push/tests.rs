@@ -244,7 +244,7 @@ async fn a_late_confirm_puts_its_own_document_in_doubt_and_no_other() {
 }
 
 #[tokio::test]
-async fn bytes_in_hand_are_limited_over_all_requests() {
+async fn when_more_is_pushed_than_the_memory_is_for_then_nothing_of_it_is_taken() {
     let (desk, fake) = desk(Mood::Silent);
     let left = u32::try_from(BYTES_IN_FLIGHT - 1_000).unwrap();
     let most = Arc::clone(&desk.bytes).try_acquire_many_owned(left).unwrap();

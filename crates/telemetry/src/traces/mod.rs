@@ -83,6 +83,8 @@ impl Place {
 /// The span of one message at one stage, or of one request.
 pub struct WorkSpan {
     context: TraceContext,
+    /// It begins a trace, as there was no place to come behind.
+    first: bool,
     span: Span,
 }
 
@@ -101,15 +103,19 @@ impl WorkSpan {
     }
 
     fn begun(parent: Option<TraceContext>, recorded: Option<(Span, Place)>) -> Self {
-        match (recorded, parent) {
-            (Some((span, place)), parent) => WorkSpan { context: place.within(parent.as_ref()), span },
-            (None, Some(parent)) => WorkSpan { context: parent.child(ids::span_id()), span: Span::none() },
+        let first = parent.is_none();
+        let (context, span) = match (recorded, parent) {
+            (Some((span, place)), parent) => (place.within(parent.as_ref()), span),
+            (None, Some(parent)) => (parent.child(ids::span_id()), Span::none()),
             // Nobody records it, so nobody behind is told that somebody does.
-            (None, None) => {
-                let context = TraceContext::root(ids::trace_id(), ids::span_id(), false);
-                WorkSpan { context, span: Span::none() }
-            }
-        }
+            (None, None) => (TraceContext::root(ids::trace_id(), ids::span_id(), false), Span::none()),
+        };
+        WorkSpan { context, first, span }
+    }
+
+    /// Whether it begins a trace, as the message came without a place or with a malformed one.
+    pub fn is_first(&self) -> bool {
+        self.first
     }
 
     /// Its place, which is the parent of everything that is made of the message.
