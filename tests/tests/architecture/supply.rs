@@ -36,11 +36,15 @@ struct Ban {
     deny_multiple_versions: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 struct Sources {
+    /// Besides cargo's own, which is allowed where none is named.
     allow_registry: Vec<String>,
 }
+
+/// The source of what comes from cargo's own registry.
+pub(crate) const USUAL: &str = "the registry";
 
 /// One package of the tree.
 pub(crate) struct Part {
@@ -76,7 +80,10 @@ pub(crate) fn parts(metadata: &Metadata) -> Vec<Part> {
                 name: package.name.to_string(),
                 version: package.version.to_string(),
                 licence: package.license.clone(),
-                source: package.source.as_ref().map(|source| source.repr.clone()),
+                source: package
+                    .source
+                    .as_ref()
+                    .map(|source| if source.is_crates_io() { USUAL.to_owned() } else { source.repr.clone() }),
                 anything: anything.map(|dependency| dependency.name.clone()).collect(),
             }
         })
@@ -95,9 +102,10 @@ pub(crate) fn broken(rules: &Rules, parts: &[Part]) -> Vec<Violation> {
             found.push(violation(format!("{name} {why}; take another crate, or allow it for a reason")));
         }
         if let Some(source) = part.source.as_deref() {
-            let known = source
+            let named = source
                 .strip_prefix("registry+")
                 .is_some_and(|index| rules.sources.allow_registry.iter().any(|allowed| allowed == index));
+            let known = named || (source == USUAL && rules.sources.allow_registry.is_empty());
             if !known {
                 found.push(violation(format!("{name} comes from {source}; only the registry is allowed")));
             }

@@ -259,6 +259,12 @@ fn a_part_that_breaks_a_rule_of_supply_is_named() {
         .into();
         assert_eq!(supply::broken(&rules, &all).len(), 1, "{:?}", all.last().map(|part| &part.name));
     }
+    let usual = |rules: &str| {
+        let rules = supply::rules(&text("deny.toml", rules));
+        supply::broken(&rules, &[part("a", "1.0.0", Some("MIT"), Some(supply::USUAL))]).len()
+    };
+    let rest = "[licenses]\nallow = [\"MIT\"]\n[bans]\ndeny = []\n[sources]\n";
+    assert_eq!((usual(rest), usual(&format!("{rest}allow-registry = [\"https://index\"]\n"))), (0, 1));
     let unused = supply::broken(&rules, &[part("a", "1.0.0", Some("MIT"), registry)]);
     assert!(unused.iter().any(|found| found.text.contains("BSD-3-Clause")), "{unused:?}");
 }

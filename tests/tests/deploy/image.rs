@@ -1,6 +1,8 @@
 //! `Dockerfile`: linted, and what the image says of itself is so.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cargo_metadata::MetadataCommand;
@@ -88,5 +90,47 @@ fn the_version_of_the_label_and_the_compiler_are_those_of_the_workspace() -> Res
         text.contains(&format!("\nARG RUST_IMAGE=rust:{rust}-")),
         "the image is built by another Rust than {rust}"
     );
+    Ok(())
+}
+
+/// Whether a pattern of `.dockerignore` takes a path, or a directory above it.
+fn takes(pattern: &str, path: &Path) -> bool {
+    let wanted: Vec<&str> = pattern.split('/').collect();
+    let steps: Vec<&str> = path.iter().filter_map(OsStr::to_str).collect();
+    let whole = |wanted: &[&str], steps: &[&str]| {
+        wanted.len() <= steps.len()
+            && wanted.iter().zip(steps).all(|(wanted, step)| wanted == &"*" || wanted == step)
+    };
+    match wanted.as_slice() {
+        ["**", rest @ ..] => (0..steps.len()).any(|from| whole(rest, &steps[from..])),
+        all => whole(all, &steps),
+    }
+}
+
+#[test]
+fn no_source_is_kept_out_of_the_build() -> Result<()> {
+    let text = fs::read_to_string(repository().join(".dockerignore"))?;
+    let patterns: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with(['#', '!']) && *line != "*" && !line.is_empty())
+        .collect();
+    assert!(
+        takes("**/target", Path::new("crates/a/src/target/mod.rs")),
+        "that would take a module of this name"
+    );
+    let (mut open, mut seen) = (vec![PathBuf::from("crates"), PathBuf::from("tests/src")], 0);
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(repository().join(&directory))? {
+            let path = directory.join(entry?.file_name());
+            if repository().join(&path).is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let taken = patterns.iter().find(|pattern| takes(pattern, &path));
+                assert_eq!(taken, None, "{} would be missing in the build of the image", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 300, "only {seen} sources were looked at");
     Ok(())
 }
