@@ -37,6 +37,9 @@ for program in curl jq debootstrap ip nsenter; do
     command -v "$program" >/dev/null || die "$program is missing: apt-get install curl jq debootstrap iproute2 util-linux"
 done
 mkdir -p "$dir/engine" "$dir/data" "$dir/exec"
+# Held by the engine as well, for as long as it runs.
+exec 9>"$dir/lock"
+flock -n 9 || die "another run, or one that was kept, uses $dir"
 scripts/tools.sh
 tools=$(scripts/tools.sh --bin)
 mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1 || true)
@@ -65,9 +68,10 @@ within() { nsenter --net="/run/netns/$space" "$@"; }
 compose() { "$tools/docker-compose" -f docker-compose.yml -f "$dir/local.yml" "$@"; }
 
 daemon=
+finished=false
 end() {
     local status=$?
-    if $keep && [ $status -eq 0 ] && ! $images_only; then
+    if $keep && $finished; then
         say "it runs on: nsenter --net=/run/netns/$space curl -s http://127.0.0.1:8099/admin/kingdee/summary"
         say "end it: DOCKER_HOST=$DOCKER_HOST $tools/docker-compose down -v; kill $daemon; ip netns del $space"
         return
@@ -191,8 +195,11 @@ get() { within curl -fsS --max-time 5 "http://127.0.0.1:$1"; }
 audited() { get 8099/admin/kingdee/summary | jq '.by_status.C // 0'; }
 has_audited() { [ "$(audited)" -ge "$1" ]; }
 # Orders that can be posted and aren't in Kingdee, finished.
-pending() { get '8099/admin/wdt/orders?pending=1' | jq -r '(.orders // .)[] | select(.fate == "posts") | .order_no'; }
-none_pending() { [ -z "$(pending)" ]; }
+pending() { get '8099/admin/wdt/orders?pending=1' | jq -r '.[] | select(.fate == "posts") | .order_no'; }
+none_pending() {
+    local left
+    left=$(pending) && [ -z "$left" ]
+}
 # How many targets of a job Prometheus reaches.
 reached() { get "9090/api/v1/query?query=sum(up%7Bjob%3D%22$1%22%7D)" | jq -r '.data.result[0].value[1] // "0"'; }
 reaches() { [ "$(reached "$1")" = "$2" ]; }
@@ -203,6 +210,8 @@ operator() { compose run --rm -T kingpost "$@" 2>>"$dir/log"; }
 say "$(docker run --rm --read-only --cap-drop ALL --network none kingpost:local kingpost --version), alone"
 ! docker run --rm --network none --entrypoint /bin/sh kingpost:local -c true >>"$dir/log" 2>&1 || die "there is a shell in the image"
 
+# What a run that was cut off has left would be taken for this one's.
+compose --profile '*' down -v --remove-orphans >>"$dir/log" 2>&1
 began=$SECONDS
 compose up -d --wait >>"$dir/log" 2>&1 || { compose ps -a; compose logs --no-color --tail 20; die "it didn't start"; }
 say "everything is up and healthy after $((SECONDS - began)) s"
@@ -233,7 +242,8 @@ say "$(audited) documents are audited, $(pending | wc -l) are missing, $twice ar
 [ "$twice" -eq 0 ] || die "a document is there twice"
 operator status
 operator dead list
-say "users of RabbitMQ: $(compose exec -T rabbitmq rabbitmqctl -q list_connections user 2>>"$dir/log" | sort | uniq -c | xargs)"
+say "users of RabbitMQ: $(compose exec -T rabbitmq rabbitmqctl -q list_connections user --no-table-headers 2>>"$dir/log" | sort | uniq -c | xargs)"
 say "alerts that fire: $(get 9090/api/v1/alerts | jq -c '[.data.alerts[] | select(.state == "firing") | .labels.alertname] | unique')"
 docker stats --no-stream --format '{{.Name}} {{.MemUsage}}' | sort
+finished=true
 say "done"
