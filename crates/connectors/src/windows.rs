@@ -1,4 +1,4 @@
-//! Counted windows completely, for whoever only looks: page by page back to front, counted against the source's count.
+//! Reading windows completely, for whoever only looks: page by page back to front, counted against the source's count.
 //!
 //! The extractor has a reader of its own, which publishes page by page, hands halves on as messages and ends with its
 //! lease. This one keeps nothing and publishes nothing; what both go by is the same: a document that changes while its

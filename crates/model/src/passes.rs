@@ -47,7 +47,7 @@ pub enum Counted {
         /// What the source counted.
         counted: u64,
     },
-    /// Counted it again is no use.
+    /// Reading it again is no use.
     Short(Failure),
 }
 
