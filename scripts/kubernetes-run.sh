@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs the `kingpost` command inside of a cluster, as the user of RabbitMQ that is meant for it: makes a Job of the suspended
-# CronJob `kingpost-operator`, prints what it prints, ends with its exit code, and deletes the Job.
+# CronJob `kingpost-operator`, or `kingpost-doctor`, prints what it prints, ends with its exit code, and deletes the Job.
 set -euo pipefail
 
 usage() {
     cat <<'TEXT'
 usage: scripts/kubernetes-run.sh COMMAND [ARGUMENT...]
 
+  scripts/kubernetes-run.sh doctor
   scripts/kubernetes-run.sh status
   scripts/kubernetes-run.sh dead list --scheme purchase-stockin
   scripts/kubernetes-run.sh dead replay --all --yes --reason 'ticket 4711'
@@ -28,6 +29,13 @@ read -ra kubectl <<<"${KUBECTL:-kubectl} --namespace ${NAMESPACE:-kingpost}"
 timeout=${TIMEOUT:-3600}
 name=kingpost-run-$(date +%s)-$$
 
+# The doctor has each stage's user; its template says so, and names the command.
+template=kingpost-operator
+if [ "$1" = doctor ]; then
+    template=kingpost-doctor
+    shift
+fi
+
 # The arguments as a list in JSON. A control character has no place in any of them.
 list=
 for argument in "$@"; do
@@ -35,9 +43,9 @@ for argument in "$@"; do
     argument=${argument//\\/\\\\}
     list+=${list:+, }\"${argument//\"/\\\"}\"
 done
-patch='[{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": ['$list']}]'
+patch='[{"op": "add", "path": "/spec/template/spec/containers/0/args", "value": ['$list']}]'
 
-"${kubectl[@]}" create job "$name" --from=cronjob/kingpost-operator --dry-run=client --output=json |
+"${kubectl[@]}" create job "$name" --from="cronjob/$template" --dry-run=client --output=json |
     "${kubectl[@]}" patch --local --filename=- --type=json --patch="$patch" --output=json |
     "${kubectl[@]}" create --filename=- >/dev/null
 trap '"${kubectl[@]}" delete job "$name" --wait=false >/dev/null' EXIT

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use e2e::lab::{Sandbox, SandboxOptions};
 use e2e::tools::{output, repository, tool, validator};
 use kingpost_broker::UserRights;
@@ -88,10 +88,17 @@ impl Given {
 
 /// A file as `kingpost topology users --secrets-dir` makes it.
 fn made(file: &str, folder: &Path) -> Result<String> {
-    let user = file.strip_suffix(".amqp-url").with_context(|| format!("{file} is no URL of a user"))?;
-    ensure!(UserRights::named(user).is_some(), "{user} is no user that `kingpost topology users` knows");
+    let (user, kind) = file.split_once('.').with_context(|| format!("{file} is no URL of a user"))?;
+    let rights = UserRights::named(user);
+    let rights = rights.with_context(|| format!("{user} is no user that `kingpost topology users` knows"))?;
     let path = folder.join(file);
-    fs::write(&path, format!("amqp://{user}:example@rabbitmq:5672/kingpost"))?;
+    match kind {
+        "amqp-url" => fs::write(&path, format!("amqp://{user}:example@rabbitmq:5672/kingpost"))?,
+        "management-url" if rights.tags == ["monitoring"] => {
+            fs::write(&path, format!("http://{user}:example@rabbitmq:15672"))?;
+        }
+        _ => bail!("{file} is no URL that `kingpost topology users` makes"),
+    }
     Ok(path.to_string_lossy().into_owned())
 }
 
@@ -284,5 +291,27 @@ fn prometheus_finds_every_worker_where_it_listens() -> Result<()> {
         let network = shared.map(|(network, _)| network).find(|&network| network == "metrics");
         assert!(network.is_some() && !services[name]["networks"]["metrics"].is_boolean(), "{name}");
     }
+    Ok(())
+}
+
+/// Whoever tries out one and deploys another would meet a release that nobody has tried.
+#[test]
+fn every_deployment_has_one_release_of_rabbitmq_that_was_tried() -> Result<()> {
+    let read = |path: &str| fs::read_to_string(repository().join(path));
+    let mut images = Vec::new();
+    for path in [
+        "docker-compose.yml",
+        "k8s/components/rabbitmq-cluster/cluster.yaml",
+        "k8s/overlays/try-out/rabbitmq.yaml",
+    ] {
+        let text = read(path)?;
+        let image = text.lines().find_map(|line| line.trim().strip_prefix("image: rabbitmq:"));
+        images.push(image.with_context(|| format!("{path} has no image of RabbitMQ"))?.to_owned());
+    }
+    images.dedup();
+    assert_eq!(images.len(), 1, "different releases");
+    let release = images[0].strip_suffix("-management").context("without the management plugin")?;
+    let tried = read("docs/rabbitmq.md")?.contains(&format!(" {release} (Debian "));
+    assert!(tried, "docs/rabbitmq.md doesn't say that {release} was tried");
     Ok(())
 }

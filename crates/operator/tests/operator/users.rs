@@ -21,20 +21,22 @@ fn passwords_are_made_once_kept_and_never_printed() {
         |form| vec!["topology", "users", "--secrets-dir", dir, "--host", "mq.example", "--as", form];
     let run = kingpost(&arguments("table"), &[]);
     assert_eq!(run.exit, Some(0), "{}", run.notes);
-    holds(&run.notes, &["12 files made, 0 were there"]);
+    holds(&run.notes, &["13 files made, 0 were there"]);
     let made = files(Path::new(dir));
-    assert_eq!(made.len(), 12);
+    assert_eq!(made.len(), 13);
     assert!(made.values().all(|(_, mode)| *mode == 0o600), "{made:?}");
     let password = made["kingpost-loader.password"].0.clone();
     assert_eq!(password.len(), 64);
     let url = format!("amqp://kingpost-loader:{password}@mq.example:5672/kingpost");
     assert_eq!(made["kingpost-loader.amqp-url"].0, url);
+    let url = format!("http://kingpost-monitor:{}@mq.example:15672", made["kingpost-monitor.password"].0);
+    assert_eq!(made["kingpost-monitor.management-url"].0, url);
 
     let mut printed = Vec::new();
     for form in ["table", "rabbitmqctl", "definitions", "kubernetes"] {
         let run = kingpost(&arguments(form), &[]);
         assert_eq!(run.exit, Some(0), "{form}: {}", run.notes);
-        holds(&run.notes, &["0 files made, 12 were there"]);
+        holds(&run.notes, &["0 files made, 13 were there"]);
         let all = format!("{}{}", run.out, run.notes);
         let leaked = made.iter().find(|(name, (text, _))| name.ends_with(".password") && all.contains(text));
         assert!(leaked.is_none(), "{form} prints {leaked:?}");

@@ -131,6 +131,7 @@ fn everything_is_denied_that_nobody_allows() -> Result<()> {
 fn in_production_each_pod_reaches_what_it_needs_and_nothing_else() -> Result<()> {
     let production = build(PRODUCTION)?;
     let broker = "TCP 5671 pods name=rabbitmq";
+    let management = "TCP 15671 pods name=rabbitmq";
     let (wdt, kingdee) = ("TCP 443 192.0.2.0/24", "TCP 443 198.51.100.0/24");
     for (kind, name, reached) in [
         ("Deployment", "kingpost-extractor", vec![broker, wdt]),
@@ -138,7 +139,8 @@ fn in_production_each_pod_reaches_what_it_needs_and_nothing_else() -> Result<()>
         ("Deployment", "kingpost-loader", vec![broker, kingdee]),
         ("Job", "kingpost-topology", vec![broker]),
         ("CronJob", "kingpost-reconcile", vec![broker, wdt, kingdee]),
-        ("CronJob", "kingpost-operator", vec![broker, wdt, kingdee]),
+        ("CronJob", "kingpost-operator", vec![broker, management, wdt, kingdee]),
+        ("CronJob", "kingpost-doctor", vec![broker, management, wdt, kingdee]),
     ] {
         let labels = labels(&production, kind, name)?;
         assert_eq!(allowed(&production, labels, "Egress"), with_names(&reached), "{name}");
@@ -158,6 +160,7 @@ fn rabbitmq_is_reached_by_workers_its_operator_keda_and_prometheus() -> Result<(
         ["TCP 25672 pods name=rabbitmq", "TCP 35672-35682 pods name=rabbitmq", "TCP 4369 pods name=rabbitmq"];
     let mut reached_by = set(&[
         "TCP 15671 namespace In rabbitmq-system|keda",
+        "TCP 15671 pods asks-management=true",
         "TCP 15691 namespace name=monitoring",
         "TCP 5671 pods uses-broker=true",
     ]);
@@ -179,6 +182,11 @@ fn in_the_try_out_both_erps_are_the_sandbox() -> Result<()> {
         let reached: Vec<&str> = broker.into_iter().chain(reached).collect();
         assert_eq!(allowed(&own, labels, "Egress"), with_names(&reached), "{name}");
     }
+    let doctor = labels(&own, "CronJob", "kingpost-doctor")?;
+    let reached = with_names(&[broker[0], "TCP 15672 pods name=rabbitmq", sandbox]);
+    assert_eq!(allowed(&own, doctor, "Egress"), reached);
+    let reached_by = set(&["TCP 15672 pods asks-management=true", "TCP 5672 pods uses-broker=true"]);
+    assert_eq!(allowed(&own, labels(&own, "StatefulSet", "rabbitmq")?, "Ingress"), reached_by);
     let labels = labels(&own, "Deployment", "kingpost-sandbox")?;
     assert_eq!(allowed(&own, labels, "Ingress"), set(&["TCP http pods part-of=kingpost"]));
     assert_eq!(allowed(&own, labels, "Egress"), with_names(&[]));

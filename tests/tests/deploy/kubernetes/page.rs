@@ -133,6 +133,11 @@ fn wanted(build: &Build) -> Result<BTreeMap<String, BTreeSet<String>>> {
         wanted.entry(name.to_owned()).or_default().insert(key.to_owned());
     };
     for (_, pod) in build.pods() {
+        for source in list(pod, "/spec/volumes").iter().flat_map(|volume| list(volume, "/projected/sources"))
+        {
+            let Some(secret) = source.get("secret") else { continue };
+            list(secret, "/items").iter().for_each(|item| want(text(secret, "/name"), text(item, "/key")));
+        }
         for volume in list(pod, "/spec/volumes") {
             let (name, items) = match (volume.get("secret"), volume.get("configMap")) {
                 (Some(secret), _) => (text(secret, "/secretName"), list(secret, "/items")),
@@ -237,18 +242,17 @@ case "$1 $2" in
 esac
 "#;
 
-#[test]
-fn a_command_in_the_cluster_gets_its_words_as_they_are_and_gives_its_exit_code() -> Result<()> {
+/// Runs the script with the cluster played, and returns the first container of the Job that it makes.
+fn run_in_the_cluster(template: &str, given: &[&str]) -> Result<Value> {
     let place = tempfile::tempdir()?;
-    let template =
-        at(build(TRY_OUT)?.object("CronJob", "kingpost-operator")?, "/spec/jobTemplate/spec").clone();
+    let from = format!("--from=cronjob/{template}");
+    let template = at(build(TRY_OUT)?.object("CronJob", template)?, "/spec/jobTemplate/spec").clone();
     let job =
         json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "NAME" }, "spec": template });
     fs::write(place.path().join("job.json"), job.to_string())?;
     let kubectl = place.path().join("kubectl");
     fs::write(&kubectl, CLUSTER)?;
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755))?;
-    let given = ["dead", "discard", "--reason", r#"it's "gone" \ 已作废"#, "--yes"];
     let run = Command::new(repository().join("scripts/kubernetes-run.sh"))
         .args(given)
         .env("KUBECTL", &kubectl)
@@ -258,11 +262,26 @@ fn a_command_in_the_cluster_gets_its_words_as_they_are_and_gives_its_exit_code()
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
     assert_eq!(String::from_utf8_lossy(&run.stdout), "the books differ\n");
     let created: Value = serde_json::from_str(&fs::read_to_string(place.path().join("created.json"))?)?;
-    let container = &list(&created, "/spec/template/spec/containers")[0];
-    assert_eq!(at(container, "/args"), &json!(given));
-    assert_eq!(at(container, "/command"), &json!(["/usr/local/bin/kingpost"]));
     let calls = fs::read_to_string(place.path().join("calls"))?;
     assert!(calls.lines().all(|call| call.starts_with("--namespace kingpost ")), "{calls}");
+    assert!(calls.contains(&from), "{calls}");
     assert!(calls.lines().last().is_some_and(|call| call.contains("delete job kingpost-run-")), "{calls}");
+    Ok(list(&created, "/spec/template/spec/containers")[0].clone())
+}
+
+#[test]
+fn a_command_in_the_cluster_gets_its_words_as_they_are_and_gives_its_exit_code() -> Result<()> {
+    let given = ["dead", "discard", "--reason", r#"it's "gone" \ 已作废"#, "--yes"];
+    let container = run_in_the_cluster("kingpost-operator", &given)?;
+    assert_eq!(at(&container, "/args"), &json!(given));
+    assert_eq!(at(&container, "/command"), &json!(["/usr/local/bin/kingpost"]));
+    Ok(())
+}
+
+#[test]
+fn the_doctor_in_the_cluster_has_the_users_of_all_stages() -> Result<()> {
+    let container = run_in_the_cluster("kingpost-doctor", &["doctor", "--json"])?;
+    let command = ["/usr/local/bin/kingpost", "doctor", "--secrets-dir=/etc/kingpost/users"];
+    assert_eq!((at(&container, "/command"), at(&container, "/args")), (&json!(command), &json!(["--json"])));
     Ok(())
 }

@@ -36,13 +36,16 @@ fn command(container: &Value) -> Vec<String> {
 /// Where the names of the cluster lead on this machine.
 struct Names {
     broker_port: u16,
+    management_port: u16,
     sandbox: String,
 }
 
 impl Names {
     fn of(&self, text: &str) -> String {
         let broker = format!("@127.0.0.1:{}/", self.broker_port);
-        text.replace("@rabbitmq:5672/", &broker).replace("kingpost-sandbox:8099", &self.sandbox)
+        let management = format!("@127.0.0.1:{}", self.management_port);
+        let text = text.replace("@rabbitmq:5672/", &broker).replace("@rabbitmq:15672", &management);
+        text.replace("kingpost-sandbox:8099", &self.sandbox)
     }
 
     /// The mounted files and the variables, with names that lead somewhere.
@@ -55,12 +58,19 @@ impl Names {
     ) -> Result<BTreeMap<String, String>> {
         let mut environment = lay_out(build, pod, container, place)?;
         environment.values_mut().for_each(|value| *value = self.of(value));
-        let url_file = &environment["AMQP_URL_FILE"];
-        let url = fs::read_to_string(url_file)?;
+        for name in ["AMQP_URL_FILE", "MANAGEMENT_URL_FILE"] {
+            let Some(file) = environment.get(name) else { continue };
+            self.lead(Path::new(file))?;
+        }
+        Ok(environment)
+    }
+
+    /// Lets the URL of a file lead to the broker of this machine.
+    fn lead(&self, file: &Path) -> Result<()> {
+        let url = fs::read_to_string(file)?;
         let led = self.of(&url);
         ensure!(led != url, "{url} doesn't name the broker of the try-out");
-        fs::write(url_file, led)?;
-        Ok(environment)
+        Ok(fs::write(file, led)?)
     }
 }
 
@@ -109,7 +119,7 @@ async fn broker(build: &Build, place: &Path) -> Result<PrivateBroker> {
         if own == line { format!("load_definitions = {}", file.display()) } else { own.to_owned() }
     });
     let config = config.collect();
-    PrivateBroker::start(BrokerOptions { config, ..BrokerOptions::default() }).await
+    PrivateBroker::start(BrokerOptions { config, management: true, ..BrokerOptions::default() }).await
 }
 
 async fn sandbox(build: &Build) -> Result<(Sandbox, u32, u32)> {
@@ -141,13 +151,42 @@ async fn rabbitmq_takes_the_configuration_of_production() -> Result<()> {
     Ok(())
 }
 
+/// The doctor as its template describes it, with the users of all stages and of the management API.
+async fn is_examined(build: &Build, names: &Names) -> Result<()> {
+    let (pod, container) = first(build, "CronJob", "kingpost-doctor")?;
+    let place = tempfile::tempdir()?;
+    let environment = names.container(build, pod, container, place.path())?;
+    for user in ["extractor", "transformer", "loader"] {
+        names.lead(&place.path().join(format!("etc/kingpost/users/kingpost-{user}.amqp-url")))?;
+    }
+    let arguments =
+        command(container).into_iter().skip(1).map(|word| match word.strip_prefix("--secrets-dir=") {
+            Some(dir) => format!("--secrets-dir={}{dir}", place.path().display()),
+            None => word,
+        });
+    let doctor = Process::of("kingpost")?.args(arguments).envs(environment).start()?;
+    let status = doctor.wait(SOON).await?;
+    let said = doctor.output();
+    ensure!(status.code() == Some(0), "{said}");
+    for part in ["extractor", "transformer", "loader", "policies", "limits", "metadata"] {
+        ensure!(said.contains(part), "no {part} in:\n{said}");
+    }
+    ensure!(!said.contains("MANAGEMENT_URL"), "what only the management API tells was skipped:\n{said}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_try_out_runs_to_its_account_with_the_users_of_its_definitions() -> Result<()> {
     let own = build(TRY_OUT)?;
     let place = tempfile::tempdir()?;
     let broker = broker(&own, place.path()).await?;
     let (sandbox, orders, unpostable) = sandbox(&own).await?;
-    let names = Names { broker_port: broker.amqp_port(), sandbox: sandbox.address().to_owned() };
+    let management = broker.management_url().context("no management API")?;
+    let names = Names {
+        broker_port: broker.amqp_port(),
+        management_port: management.rsplit(':').next().unwrap_or_default().parse()?,
+        sandbox: sandbox.address().to_owned(),
+    };
 
     // The workers first, as everything starts at once in a cluster: they may not declare, and wait until the Job has.
     let workers = ["extractor", "transformer", "loader"].map(|stage| start(&own, &names, stage));
@@ -169,6 +208,8 @@ async fn the_try_out_runs_to_its_account_with_the_users_of_its_definitions() -> 
         .await
         .with_context(|| worker.process.log_tail())?;
     }
+
+    is_examined(&own, &names).await?;
 
     let documents = u64::from(orders - unpostable);
     wait_until(DEADLINE, "every order that can be posted to be audited", async || {

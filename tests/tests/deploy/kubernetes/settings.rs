@@ -17,6 +17,8 @@ struct Role {
     checks: Vec<Program>,
     /// Whether it calls the ERPs, so that it needs their settings.
     calls: bool,
+    /// Whether a directory tells it the URLs of several users, in place of a variable.
+    has_users: bool,
 }
 
 fn role(container: &Value) -> Option<Role> {
@@ -29,8 +31,10 @@ fn role(container: &Value) -> Option<Role> {
         "kingpost" => Program::Operator,
         _ => return None,
     };
-    let checks = if command.get(1) == Some(&"check") { Program::ALL.to_vec() } else { Vec::new() };
-    Some(Role { program, checks, calls: command.get(1) != Some(&"topology") })
+    let all = matches!(command.get(1), Some(&"check" | &"doctor"));
+    let checks = if all { Program::ALL.to_vec() } else { Vec::new() };
+    let has_users = command.iter().any(|word| word.starts_with("--secrets-dir="));
+    Some(Role { program, checks, calls: command.get(1) != Some(&"topology"), has_users })
 }
 
 /// The row of a variable, whether it is given plainly or as a file.
@@ -79,7 +83,8 @@ fn check(build: &Build, container: &Value, role: &Role) -> Result<()> {
         let is_an_erps = setting.is_per_account();
         ensure!(is_given || (is_an_erps && !role.calls), "{} is needed and missing", setting.name);
     }
-    ensure!(given.contains_key("AMQP_URL_FILE"), "the default of AMQP_URL is a broker of the same machine");
+    let has_url = given.contains_key("AMQP_URL_FILE") || role.has_users;
+    ensure!(has_url, "the default of AMQP_URL is a broker of the same machine");
     Ok(())
 }
 
@@ -159,6 +164,16 @@ fn no_stage_sees_a_secret_of_another() -> Result<()> {
             "CronJob",
             "kingpost-reconcile",
             vec!["kingpost-operator-credentials", "kingpost-wdt", "kingpost-kingdee"],
+        ),
+        (
+            "CronJob",
+            "kingpost-operator",
+            vec![
+                "kingpost-operator-credentials",
+                "kingpost-monitor-credentials",
+                "kingpost-wdt",
+                "kingpost-kingdee",
+            ],
         ),
     ] {
         assert_eq!(secrets(kind, name)?, wanted, "{name}");

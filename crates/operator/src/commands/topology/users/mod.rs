@@ -22,8 +22,9 @@ Without --as it prints each user with the patterns of what it may configure, wri
   kubernetes    Vhost, User and Permission objects of the RabbitMQ Messaging Topology Operator
 
 --secrets-dir makes DIR/USER.password and DIR/USER.amqp-url for each user where they are missing, and changes
-none that is there; DIR/USER.amqp-url is what AMQP_URL_FILE takes. No password is printed: only definitions
-hold their hashes, and need the directory for them.
+none that is there; DIR/USER.amqp-url is what AMQP_URL_FILE takes, and DIR/kingpost-monitor.management-url what
+MANAGEMENT_URL_FILE takes. No password is printed: only definitions hold their hashes, and need the directory
+for them.
 
 Examples:
   kingpost topology users
@@ -52,7 +53,10 @@ pub(crate) struct Users {
     /// Port of RabbitMQ, for the URLs [default: 5672, or 5671 with --tls]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Write amqps:// into the URLs
+    /// Port of RabbitMQ's management API, for its URL [default: 15672, or 15671 with --tls]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    management_port: Option<u16>,
+    /// Write amqps:// and https:// into the URLs
     #[arg(long)]
     tls: bool,
     /// Virtual host of the permissions and the URLs
@@ -74,7 +78,7 @@ enum Form {
 
 impl Users {
     pub(super) fn run(self) -> Result<Report, Stop> {
-        let place = Place::new(&self.host, self.port, self.tls, &self.vhost);
+        let place = Place::new(&self.host, self.port, self.management_port, self.tls, &self.vhost);
         let secrets = match &self.secrets_dir {
             Some(dir) => Some(Secrets::at(dir, self.mode, &place)?),
             None => None,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kingpost_broker::USERS;
+use kingpost_broker::{USERS, UserRights};
 use sha2::{Digest as _, Sha256};
 
 use crate::{ending::Stop, management::encoded, terminal::counted};
@@ -23,18 +23,33 @@ pub(super) struct Place {
     scheme: &'static str,
     host: String,
     port: u16,
+    management_port: Option<u16>,
     vhost: String,
 }
 
 impl Place {
-    pub(super) fn new(host: &str, port: Option<u16>, tls: bool, vhost: &str) -> Self {
+    pub(super) fn new(
+        host: &str,
+        port: Option<u16>,
+        management_port: Option<u16>,
+        tls: bool,
+        vhost: &str,
+    ) -> Self {
         let (scheme, usual) = if tls { ("amqps", 5671) } else { ("amqp", 5672) };
-        Place { scheme, host: host.to_owned(), port: port.unwrap_or(usual), vhost: encoded(vhost) }
+        let port = port.unwrap_or(usual);
+        Place { scheme, host: host.to_owned(), port, management_port, vhost: encoded(vhost) }
     }
 
     fn url(&self, user: &str, password: &str) -> String {
-        let Place { scheme, host, port, vhost } = self;
+        let Place { scheme, host, port, vhost, .. } = self;
         format!("{scheme}://{user}:{}@{host}:{port}/{vhost}", encoded(password))
+    }
+
+    /// What `MANAGEMENT_URL` takes.
+    fn management_url(&self, user: &str, password: &str) -> String {
+        let (scheme, usual) = if self.scheme == "amqps" { ("https", 15_671) } else { ("http", 15_672) };
+        let port = self.management_port.unwrap_or(usual);
+        format!("{scheme}://{user}:{}@{}:{port}", encoded(password), self.host)
     }
 }
 
@@ -42,6 +57,7 @@ impl Place {
 pub(super) struct Secrets {
     passwords: Vec<(&'static str, String)>,
     made: usize,
+    there: usize,
     others: Vec<PathBuf>,
 }
 
@@ -57,19 +73,23 @@ impl Secrets {
             }
             _ => {}
         }
-        let mut secrets = Secrets { passwords: Vec::new(), made: 0, others: Vec::new() };
+        let mut secrets = Secrets { passwords: Vec::new(), made: 0, there: 0, others: Vec::new() };
         for user in USERS {
-            secrets.of(user.name, dir, mode, place)?;
+            secrets.of(&user, dir, mode, place)?;
         }
         Ok(secrets)
     }
 
-    fn of(&mut self, user: &'static str, dir: &Path, mode: u32, place: &Place) -> Result<(), Stop> {
+    fn of(&mut self, rights: &UserRights, dir: &Path, mode: u32, place: &Place) -> Result<(), Stop> {
+        let user = rights.name;
         let (password_file, url_file) =
             (dir.join(format!("{user}.password")), dir.join(format!("{user}.amqp-url")));
         let (password, url) = (read(&password_file)?, read(&url_file)?);
         let password = match (password, &url) {
-            (Some(password), _) => password,
+            (Some(password), _) => {
+                self.there += 1;
+                password
+            }
             (None, Some(_)) => {
                 let text = format!(
                     "{} is there and {} isn't: a new password wouldn't be the one of that URL\n\
@@ -86,26 +106,36 @@ impl Secrets {
                 password
             }
         };
-        let wanted = place.url(user, &password);
-        match url {
-            None => {
-                write(&url_file, &wanted, mode)?;
-                self.made += 1;
-            }
-            Some(url) if url != wanted => self.others.push(url_file),
-            Some(_) => {}
+        self.url(url_file, url, &place.url(user, &password), mode)?;
+        if !rights.tags.is_empty() {
+            let file = dir.join(format!("{user}.management-url"));
+            let url = read(&file)?;
+            self.url(file, url, &place.management_url(user, &password), mode)?;
         }
         self.passwords.push((user, password));
         Ok(())
     }
 
+    /// Makes the file of a URL where there is none.
+    fn url(&mut self, file: PathBuf, held: Option<String>, wanted: &str, mode: u32) -> Result<(), Stop> {
+        let Some(held) = held else {
+            write(&file, wanted, mode)?;
+            self.made += 1;
+            return Ok(());
+        };
+        self.there += 1;
+        if held != wanted {
+            self.others.push(file);
+        }
+        Ok(())
+    }
+
     /// What should be known of the files, without what is in them.
     pub(super) fn notes(&self) -> String {
-        let there = USERS.len() * 2 - self.made;
-        let mut notes = format!("{} made, {there} were there\n", counted(self.made, "file"));
+        let mut notes = format!("{} made, {} were there\n", counted(self.made, "file"), self.there);
         for file in &self.others {
             notes.push_str(&format!(
-                "note: {} holds another URL than --host, --port, --tls, --vhost and the password would give; it is left as it is\n",
+                "note: {} holds another URL than --host, the ports, --tls, --vhost and the password would give; it is left as it is\n",
                 file.display()
             ));
         }
@@ -184,9 +214,11 @@ mod tests {
 
     #[test]
     fn a_virtual_host_is_escaped_and_the_port_follows_the_scheme() {
-        let place = Place::new("mq.example", None, true, "/");
+        let place = Place::new("mq.example", None, None, true, "/");
         assert_eq!(place.url("kingpost-loader", "ab"), "amqps://kingpost-loader:ab@mq.example:5671/%2f");
-        let place = Place::new("mq.example", Some(5), false, "a b");
+        assert_eq!(place.management_url("u", "ab"), "https://u:ab@mq.example:15671");
+        let place = Place::new("mq.example", Some(5), Some(6), false, "a b");
         assert_eq!(place.url("u", "p@"), "amqp://u:p%40@mq.example:5/a%20b");
+        assert_eq!(place.management_url("u", "p@"), "http://u:p%40@mq.example:6");
     }
 }
