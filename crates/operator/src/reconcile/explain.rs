@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, ops::ControlFlow};
 
+use jiff::Timestamp;
 use kingpost_broker::{BrokerConfig, Inspector, JournalReader, Letter};
-use kingpost_model::{JournalEvent, RETRY_TIERS, Route, StageName, Window};
+use kingpost_model::{JournalEvent, JournalStep, RETRY_TIERS, Route, StageName, Window};
 use kingpost_scheme::Scheme;
 
 use super::{Finding, Verdict};
@@ -17,6 +18,9 @@ use crate::{
 const FILTERS: usize = 100;
 /// Columns of a letter's reason.
 const REASON: u16 = 200;
+/// How long a worker has a message in hand at most, in milliseconds: RabbitMQ takes it back after 30 minutes
+/// (`consumer_timeout`).
+const IN_HAND_MS: i64 = 30 * 60_000;
 
 /// What the queues tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,15 +68,24 @@ pub(crate) async fn explain(
     }
     inspector.close().await;
     not_due(due_ms, verdicts);
-    // What is on no way can't be waiting, whatever the journal last heard of it.
-    if explained.moving() > 0 {
-        whereabouts(broker, verdicts).await?;
-    }
+    let [_, orders, models] = explained.waiting;
+    whereabouts(broker, orders > 0 || models > 0, verdicts).await?;
     Ok(explained)
 }
 
+/// Whether what was last seen like this can still be somewhere: in a queue, a retry tier or a worker's hand. A message
+/// that is in none of them any more is lost, and nothing of it is ever heard again.
+fn can_be_on_its_way(event: &JournalEvent, is_queued: bool, now_ms: i64) -> bool {
+    let waits_ms = match &event.step {
+        step if step.is_end() => return false,
+        JournalStep::Retry { after_ms, .. } => i64::try_from(*after_ms).unwrap_or(i64::MAX),
+        _ => 0,
+    };
+    is_queued || now_ms.saturating_sub(event.at_ms) <= waits_ms.saturating_add(IN_HAND_MS)
+}
+
 /// Marks what the journal last saw on its way. A broker without a journal tells nothing of single documents.
-async fn whereabouts(broker: &BrokerConfig, verdicts: &mut [Verdict]) -> Result<(), Stop> {
+async fn whereabouts(broker: &BrokerConfig, is_queued: bool, verdicts: &mut [Verdict]) -> Result<(), Stop> {
     let missing = || verdicts.iter().filter(|verdict| verdict.finding == Finding::Missing);
     let Some(since_ms) = missing().map(|verdict| verdict.modified_ms.unwrap_or(0)).min() else {
         return Ok(());
@@ -91,18 +104,24 @@ async fn whereabouts(broker: &BrokerConfig, verdicts: &mut [Verdict]) -> Result<
     };
     journal.scan(since_ms, filter, keep).await?;
     journal.close().await;
+    let now_ms = Timestamp::now().as_millisecond();
     for verdict in verdicts.iter_mut().filter(|verdict| verdict.finding == Finding::Missing) {
         let seen = [&verdict.number, &verdict.source].into_iter().filter_map(|number| last.get(number));
         let Some(event) = seen.max_by_key(|event| event.at_ms).filter(|event| !event.step.is_end()) else {
             continue;
         };
-        verdict.finding = Finding::Waiting;
+        let is_waiting = can_be_on_its_way(event, is_queued, now_ms);
+        let since =
+            if is_waiting { "not at an end since" } else { "lost since: it is in no queue and in no hand" };
         verdict.detail = format!(
-            "{} by the {} stage at {}, and not at an end since",
+            "{} by the {} stage at {}, and {since}",
             event.step.as_str(),
             event.stage,
             clock::beijing(event.at_ms)
         );
+        if is_waiting {
+            verdict.finding = Finding::Waiting;
+        }
     }
     Ok(())
 }
@@ -184,5 +203,53 @@ fn mark(verdict: &mut Verdict, letter: &Letter) {
             verdict.detail.push_str(&format!("; {words}"));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn event(step: serde_json::Value, age_ms: i64) -> JournalEvent {
+        let mut event = json!({
+            "at_ms": NOW - age_ms, "scheme": "s", "stage": "transform", "document": "purchase-stockin", "number": "RK1",
+            "work_id": "01890a5d-ac96-774b-bcce-b302099a8057", "origin": "extract", "attempt": 1,
+            "worker": "kingpost-transformer/0.1.0", "host": "h",
+        });
+        let (event_map, step) = (event.as_object_mut().unwrap(), step.as_object().unwrap());
+        event_map.extend(step.clone());
+        serde_json::from_value(event).unwrap()
+    }
+
+    fn mapped(age_ms: i64) -> JournalEvent {
+        event(json!({ "step": "mapped", "target_number": "RK1" }), age_ms)
+    }
+
+    #[test]
+    fn what_is_in_no_queue_is_lost_once_no_worker_can_have_it_in_hand() {
+        assert!(can_be_on_its_way(&mapped(HOUR / 3), false, NOW));
+        assert!(!can_be_on_its_way(&mapped(HOUR), false, NOW));
+        assert!(
+            can_be_on_its_way(&mapped(20 * 24 * HOUR), true, NOW),
+            "a queue that stands still keeps its place"
+        );
+    }
+
+    #[test]
+    fn what_waits_for_another_try_has_its_pause_besides() {
+        let failure = json!({ "kind": "transient", "text": "t" });
+        let retry = |age_ms| {
+            event(json!({ "step": "retry", "tier": "2h", "after_ms": 2 * HOUR, "failure": failure }), age_ms)
+        };
+        assert!(can_be_on_its_way(&retry(2 * HOUR + HOUR / 3), false, NOW));
+        assert!(
+            !can_be_on_its_way(&retry(3 * HOUR), false, NOW),
+            "another one's message in a tier is not this one"
+        );
     }
 }
