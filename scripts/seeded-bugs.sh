@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/seeded-bugs"
 command -v cargo-nextest >/dev/null || { echo "seeded-bugs: cargo-nextest is missing: cargo install --locked cargo-nextest" >&2; exit 1; }
 log=$(mktemp -d)
 trap 'rm -rf -- "$log"' EXIT
-packages=(-p e2e -p kingpost-loader)
+packages=(-p e2e -p kingpost-loader -p kingpost-connectors)
 
 mapfile -t rows < <(grep -v '^#' tests/seeded-bugs.txt | sort -u)
 if [ $# -gt 0 ]; then

@@ -5,6 +5,7 @@ mod documents;
 mod facts;
 mod floors;
 mod manifests;
+mod seeded;
 mod sizes;
 mod supply;
 mod trials;
@@ -62,6 +63,13 @@ fn over_members<I: IntoIterator<Item = Violation>>(
         found.extend(rule(package, &dir, &manifest));
     }
     found
+}
+
+#[test]
+fn each_deliberate_bug_has_a_test_that_is_there() {
+    let [list, code, script] =
+        [seeded::LIST, seeded::CODE, seeded::SCRIPT].map(|path| read(path).expect(path));
+    none(seeded::wrong(&list, &code, &script, &workspace::sources()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cargo_metadata::DependencyKind;
 
 use super::workspace::{Text, Violation};
-use super::{documents, facts, floors, manifests, sizes, supply, uses};
+use super::{documents, facts, floors, manifests, seeded, sizes, supply, uses};
 
 fn text(path: &str, text: &str) -> Text {
     Text { path: path.to_owned(), text: text.to_owned() }
@@ -267,4 +267,19 @@ fn a_part_that_breaks_a_rule_of_supply_is_named() {
     assert_eq!((usual(rest), usual(&format!("{rest}allow-registry = [\"https://index\"]\n"))), (0, 1));
     let unused = supply::broken(&rules, &[part("a", "1.0.0", Some("MIT"), registry)]);
     assert!(unused.iter().any(|found| found.text.contains("BSD-3-Clause")), "{unused:?}");
+}
+
+#[test]
+fn a_deliberate_bug_whose_test_is_elsewhere_or_gone_is_named() {
+    let script = text(seeded::SCRIPT, "packages=(-p e2e -p kingpost-loader)\n");
+    let code = text(seeded::CODE, "    \"one\",\n    \"two\",\n");
+    let sources = [
+        text("crates/loader/src/a.rs", "    async fn finds_one() {"),
+        text("crates/model/src/b.rs", "fn finds_two() {"),
+    ];
+    let list = |rows: &str| text(seeded::LIST, rows);
+    let wrong = |rows: &str| lines(&seeded::wrong(&list(rows), &code, &script, &sources));
+    assert_eq!(wrong("# head\none finds_one\ntwo finds_one\n"), Vec::<usize>::new());
+    assert_eq!(wrong("# head\none finds_one\ntwo finds_two\n"), [3]);
+    assert_eq!(wrong("one finds_one\n"), [1]);
 }
