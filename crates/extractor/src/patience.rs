@@ -32,7 +32,7 @@ pub(crate) enum Interrupted {
     TooWide(Failure),
     /// The time for one window is used up.
     Late(Failure),
-    /// The right to act is gone, or the worker stops: nothing may be settled.
+    /// The right to act is gone or in doubt, or the worker stops: nothing more is read or published.
     Abandoned,
 }
 

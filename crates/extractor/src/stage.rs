@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kingpost_model::{
-    Batch, BoxFuture, Failure, FailureKind, Item, Lease, Origin, Outbox, Outcome, Source, Stage, Verdict,
-    Window, decide,
+    Batch, BoxFuture, Failure, FailureKind, Fault, Item, Lease, Origin, Outbox, Outcome, Source, Stage,
+    Verdict, Window, decide,
 };
 use kingpost_worker::now_ms;
 use tokio_util::sync::CancellationToken;
@@ -94,10 +94,15 @@ impl ExtractStage {
                 self.observer.failed();
                 decide(failure, work.attempt)
             }
-            // The harness finds the lease lost or the outbox abandoned as well, and settles nothing.
-            Err(Stopped::Abandoned) => {
-                decide(Failure::new(FailureKind::Internal, "stopped while reading a window"), work.attempt)
-            }
+            Err(Stopped::Abandoned) => decide(out_of_hand(), work.attempt),
         }
     }
+}
+
+/// What an extractor says whose broker is silent. It is carried out only if the connection turns out to be alive, so it says
+/// nothing about the window; where the connection is lost, its deliveries are lost as well.
+fn out_of_hand() -> Failure {
+    let text = "this extractor has not heard of the broker for too long, or lost its connection, and reads nothing more of \
+                the window; it is read again";
+    Failure::new(FailureKind::Unavailable, text).by(Fault::Broker)
 }

@@ -52,7 +52,7 @@ pub(crate) enum Read {
 pub(crate) enum Stopped {
     /// As the failure says.
     Failed(Failure),
-    /// The right to act is gone, or the worker stops.
+    /// The right to act is gone or in doubt, or the worker stops.
     Abandoned,
 }
 

@@ -27,7 +27,11 @@ pub(crate) enum Answer {
 /// A body that decides nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BodyFault {
-    Session(String),
+    /// The server doesn't know us; `answered` where it says so itself, and not by a status or a page.
+    Session {
+        answered: bool,
+        text: String,
+    },
     Unknown(UnknownCause, String),
     Unexpected(String),
 }
@@ -37,9 +41,9 @@ pub(crate) fn decode(status: u16, body: &[u8]) -> Result<Answer, BodyFault> {
     let lossy = String::from_utf8_lossy(body);
     match status {
         200 | 206 => {}
-        401 => return Err(BodyFault::Session(format!("http status 401: {}", beginning(&lossy)))),
+        401 => return Err(unknown_here(format!("http status 401: {}", beginning(&lossy)))),
         300..=399 => {
-            return Err(BodyFault::Session(format!("http status {status}, a redirect, as to a login page")));
+            return Err(unknown_here(format!("http status {status}, a redirect, as to a login page")));
         }
         _ => return Err(BodyFault::Unknown(UnknownCause::Status(status), beginning(&lossy))),
     }
@@ -91,6 +95,11 @@ fn decode_text(text: &str, unwrapped: u8) -> Result<Answer, BodyFault> {
     }
 }
 
+/// Whoever answers doesn't know us, and need not be Kingdee.
+fn unknown_here(text: String) -> BodyFault {
+    BodyFault::Session { answered: false, text }
+}
+
 fn unexpected(text: &str) -> BodyFault {
     BodyFault::Unexpected(format!("neither ResponseStatus nor rows: {}", beginning(text)))
 }
@@ -112,7 +121,7 @@ fn thrown(text: &str) -> BodyFault {
     }
     let said = if messages.is_empty() { beginning(text) } else { messages.join(": ") };
     if Catalogue::builtin().by_text(&said).is_some_and(|ruling| ruling.class == Class::SessionLost) {
-        BodyFault::Session(said)
+        BodyFault::Session { answered: true, text: said }
     } else {
         BodyFault::Unknown(UnknownCause::ResponseError, said)
     }
@@ -122,7 +131,7 @@ fn page(text: &str) -> BodyFault {
     let lower = text.to_lowercase();
     // The site's own login page; a proxy's error page names neither a password nor a login form.
     if lower.contains("type=\"password\"") || (lower.contains("k3cloud") && lower.contains("login")) {
-        BodyFault::Session(format!("a login page: {}", beginning(text)))
+        unknown_here(format!("a login page: {}", beginning(text)))
     } else {
         BodyFault::Unknown(UnknownCause::Html, beginning(text))
     }

@@ -336,8 +336,9 @@ impl KingdeeClient {
     ) -> Result<Answer, KingdeeError> {
         let response = self.post(&service(DOCUMENTS, method), body, timeout, write, session).await?;
         let clean = |text: String| self.clean(&format!("{method}: {text}"), session);
-        let lost = |text: String, after_login: bool| KingdeeError::Session {
+        let lost = |text: String, after_login: bool, answered: bool| KingdeeError::Session {
             after_login,
+            answered,
             text: format!("{}{}", clean(text), self.skew(&response)),
         };
         if let Some(retry_after) = turned_away(&response) {
@@ -347,12 +348,14 @@ impl KingdeeClient {
         }
         match decode(response.status, &response.body) {
             Ok(Answer::Status { answer, .. }) if is_session_loss(&answer) => {
-                Err(lost(answer.to_string(), !session.is_proven()))
+                Err(lost(answer.to_string(), !session.is_proven(), true))
             }
             // The code of a lost session with a text that names a fault of the configuration.
-            Ok(Answer::Status { answer, .. }) if is_stranger(&answer) => Err(lost(answer.to_string(), true)),
+            Ok(Answer::Status { answer, .. }) if is_stranger(&answer) => {
+                Err(lost(answer.to_string(), true, true))
+            }
             Ok(answer) => Ok(answer),
-            Err(BodyFault::Session(text)) => Err(lost(text, !session.is_proven())),
+            Err(BodyFault::Session { answered, text }) => Err(lost(text, !session.is_proven(), answered)),
             Err(BodyFault::Unknown(cause, text)) => {
                 Err(KingdeeError::Unknown { cause, write, text: clean(text) })
             }

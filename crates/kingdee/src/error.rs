@@ -28,7 +28,7 @@ pub enum KingdeeError {
         /// What happened or the beginning of the body, without secrets.
         text: String,
     },
-    /// Turned away before it was handled: HTTP 429 (RFC 6585), or 503 with the seconds to wait (RFC 9110, 15.6.4). What
+    /// Turned away, and not handled by whoever says so: HTTP 429 (RFC 6585), or 503 with the seconds to wait (RFC 9110, 15.6.4). What
     /// stands before the server says so, and Kingdee itself has another word for it (MsgCode 14).
     #[error("turned away: {text}")]
     Busy {
@@ -44,6 +44,9 @@ pub enum KingdeeError {
         /// No call has worked since the last login (with header signing: since the last loss), so that the cause
         /// is the configuration: account set, application, allowed users, IP list, or clock.
         after_login: bool,
+        /// Kingdee says so itself, in an answer to this very call; else it is a 401, a redirect or a login page, which may
+        /// come from what stands before it.
+        answered: bool,
         /// The server's words, and the clock skew where it is large.
         text: String,
     },
@@ -72,7 +75,7 @@ pub enum KingdeeError {
 impl KingdeeError {
     /// True when the server may have executed the request, so that the documents have to be looked up before
     /// anything is posted again. A lost session counts, since that nothing was executed then is not documented, and so does
-    /// a request that was turned away, since nobody knows how often a proxy had tried it before.
+    /// what was turned away ([`is_turned_away`](KingdeeError::is_turned_away)).
     #[must_use]
     pub fn look_up_first(&self) -> bool {
         match self {
@@ -80,6 +83,14 @@ impl KingdeeError {
             Self::Session { .. } | Self::Busy { .. } => true,
             Self::NotSent { .. } | Self::LoginRefused(_) | Self::Refused(_) | Self::Invalid { .. } => false,
         }
+    }
+
+    /// True when what stands before Kingdee has answered in its place: nobody knows how often a proxy had tried the request
+    /// before, on a server that may go on with it. So a write may still take effect after a look-up that doesn't find it. An
+    /// answer of Kingdee's own, a refusal as well, ends its request: what that did, a look-up shows.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Session { answered: false, .. })
     }
 
     /// What to do about it, by the same classes as answers.

@@ -205,7 +205,7 @@ fn unreadable(response: &Response) -> KingdeeError {
     match decode(response.status, &response.body) {
         Ok(Answer::Status { answer, .. }) => refused(None, LoginClass::Config, &answer.to_string()),
         Ok(Answer::Rows(_)) => refused(None, LoginClass::Config, "rows in the place of a login answer"),
-        Err(BodyFault::Session(text) | BodyFault::Unexpected(text)) => {
+        Err(BodyFault::Session { text, .. } | BodyFault::Unexpected(text)) => {
             refused(None, LoginClass::Config, &text)
         }
         Err(BodyFault::Unknown(UnknownCause::Status(status @ (403 | 404)), text)) => {

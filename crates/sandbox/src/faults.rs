@@ -71,10 +71,15 @@ pub(crate) enum Action {
     LoginPage,
     /// Do the work, send the answer in small pieces over that time.
     SlowAnswer { ms: u64 },
-    /// Close the connection at once and do the work that much later, or once the rule is cleared.
+    /// Close the connection at once, or answer that status code as `Status` does, and do the work that much later, or once the
+    /// rule is cleared.
     Zombie {
         #[serde(default)]
         ms: Option<u64>,
+        #[serde(default)]
+        code: Option<u16>,
+        #[serde(default)]
+        retry_after: Option<u64>,
     },
     /// Sleep between Kingdee's uniqueness check and its insert.
     CheckGap { ms: u64 },

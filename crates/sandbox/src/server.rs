@@ -352,7 +352,7 @@ async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, strike: &Strike) -> 
             refused(shared, job, &Problem::whole(*msg_code, message.as_str()))
         }
         Action::LoginPage => spoiled(kingdee::answer::login_page(), Manner::Whole),
-        Action::Zombie { ms } => {
+        action @ Action::Zombie { ms, code, .. } => {
             let (shared, job, ms, rule) = (Arc::clone(shared), Arc::clone(job), *ms, strike.rule);
             tokio::spawn(async move {
                 match ms {
@@ -361,7 +361,10 @@ async fn perform_with(shared: &Arc<Shared>, job: &Arc<Job>, strike: &Strike) -> 
                 }
                 perform(&shared, &job, Twist::default()).await;
             });
-            silent(Manner::Drop { reset: false })
+            match code {
+                Some(_) => spoiled(status(action), Manner::Whole),
+                None => silent(Manner::Drop { reset: false }),
+            }
         }
         Action::RateLimit => denied(shared, job, &Refusal::rate_limit(), false),
         Action::Ban { seconds, classic, .. } => denied(shared, job, &Refusal::ban(*seconds), *classic),
@@ -477,9 +480,13 @@ fn denied(shared: &Shared, job: &Job, refusal: &Refusal, classic: bool) -> Sent 
 
 /// The page of a status, with the headers that the action asks for.
 fn status(action: &Action) -> Reply {
-    let Action::Status { code, retry_after, location, .. } = action else { return error_page(500) };
-    let mut page = error_page(*code);
-    let headers = [("retry-after", retry_after.map(|s| s.to_string())), ("location", location.clone())];
+    let (code, retry_after, location) = match action {
+        Action::Status { code, retry_after, location, .. } => (*code, retry_after, location.clone()),
+        Action::Zombie { code: Some(code), retry_after, .. } => (*code, retry_after, None),
+        _ => return error_page(500),
+    };
+    let mut page = error_page(code);
+    let headers = [("retry-after", retry_after.map(|s| s.to_string())), ("location", location)];
     page.headers.extend(headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     page
 }

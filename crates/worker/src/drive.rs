@@ -152,12 +152,24 @@ async fn gather(
 /// Holds what arrives during a pause; returns what has been held for too long.
 async fn stale(lane: &Lane, inbox: &mut Inbox, held: &mut Vec<Held>) -> Vec<Held> {
     take_in(lane, inbox, held, usize::MAX);
-    let now = Instant::now();
-    let old = held.iter().take_while(|h| now.saturating_duration_since(h.since) > HELD_MAX).count();
-    if old == 0 {
+    let old = outdated(held, |h| h.delivery.receipt.lease().is_lost(), |h| h.since, Instant::now());
+    if old.is_empty() {
         // Whoever waits looks again after a while.
         std::future::pending().await
     }
+    old
+}
+
+/// Takes out what has been held for too long, oldest first. What a lost session delivered is let go: it has been handed out
+/// again, and sent round as well it would be there twice.
+fn outdated<H>(
+    held: &mut Vec<H>,
+    is_lost: impl Fn(&H) -> bool,
+    since: impl Fn(&H) -> Instant,
+    now: Instant,
+) -> Vec<H> {
+    held.retain(|h| !is_lost(h));
+    let old = held.iter().take_while(|h| now.saturating_duration_since(since(h)) > HELD_MAX).count();
     held.drain(..old).collect()
 }
 
@@ -259,5 +271,35 @@ impl Driver {
         let mut rest: Vec<Delivery> = self.held.drain(..).map(|h| h.delivery).collect();
         self.inbox.take_ready(usize::MAX, &mut rest);
         rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A delivery: its message, its session, and when it came.
+    #[derive(Clone, Copy)]
+    struct Given(u32, u32, Instant);
+
+    /// A broker hands out the same ten messages in one session after the other, while work pauses.
+    #[test]
+    fn sessions_that_are_lost_during_a_pause_make_no_copies() {
+        let begun = Instant::now();
+        let at = |s: u64| begun + Duration::from_secs(s);
+        let (mut held, mut handed_on) = (Vec::new(), Vec::new());
+        let mut session = 0;
+        for second in (0..=700).step_by(5) {
+            if [0, 100, 200].contains(&second) {
+                session += 1;
+                held.extend((0..10).map(|message| Given(message, session, at(second))));
+            }
+            let current = session;
+            handed_on.extend(outdated(&mut held, |given| given.1 != current, |given| given.2, at(second)));
+            assert!(held.len() <= 10, "{} held after {second} s", held.len());
+        }
+        let messages: Vec<u32> = handed_on.iter().map(|given| given.0).collect();
+        assert_eq!(messages, (0..10).collect::<Vec<_>>(), "as many messages as before");
+        assert!(held.is_empty() && handed_on.iter().all(|given| given.1 == session));
     }
 }

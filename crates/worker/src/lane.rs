@@ -97,8 +97,11 @@ impl Lane {
         delivery.redelivered || !stage.in_flight_for(&delivery.work).is_zero() || !stage.wary_for().is_zero()
     }
 
-    /// Sends a delivery round through a retry tier, unjudged.
+    /// Sends a delivery round through a retry tier, unjudged; one of a lost session has been handed out again.
     pub(crate) async fn hand_on(&self, delivery: Delivery) {
+        if delivery.receipt.lease().is_lost() {
+            return;
+        }
         let tier = Tier::at_least(Duration::from_secs(60));
         let destination = Destination::Wait(tier, self.route.clone());
         let work = careful(delivery.work.clone(), self.is_suspect(&delivery));

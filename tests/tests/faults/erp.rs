@@ -293,6 +293,30 @@ async fn when_kingdee_asks_to_wait_then_no_attempt_is_counted_and_everything_arr
 }
 
 #[tokio::test]
+async fn when_a_proxy_turns_away_a_save_that_kingdee_goes_on_with_then_nothing_is_posted_again() -> Result<()>
+{
+    let run = Run::with_faults("erp-40p", 10, 0, 10, &[]).await?;
+    run.scheme("settle: 2s", "settle: 15s")?;
+    run.until_models_wait().await?;
+    // A proxy has given the save to a server that is slow, has tried another one, and tells what that one says.
+    let busy = json!({"kind": "zombie", "code": 503, "retry_after": 1});
+    let running = run.arm(kingdee("BatchSave", busy)).await?;
+    let loader = run.start("loader")?;
+    run.until_struck(1).await?;
+    let before = run.last_request().await?;
+    wait_until(SOON, "a look-up of what was turned away", async || {
+        let asked = run.requests("ExecuteBillQuery", before).await.unwrap_or_default();
+        asked.iter().any(|request| request.get("duration_ms").is_some_and(|spent| !spent.is_null()))
+    })
+    .await?;
+    none_is_blamed(&run).await?;
+    run.clear(running).await?;
+    run.saved_once(vec![loader]).await?;
+    ensure!(run.requests("BatchSave", 0).await?.len() == 1, "posted again while a save of it was running");
+    Ok(())
+}
+
+#[tokio::test]
 async fn when_sessions_end_in_mid_batch_then_one_login_follows_each_and_nothing_is_lost() -> Result<()> {
     let run = Run::shared("erp-41", 40, 0).await?;
     run.calls_of(10, 4)?;

@@ -74,8 +74,14 @@ pub(crate) fn reading(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
     .by(kind.usual_fault())
 }
 
-/// A writing call that failed as a whole.
+/// A writing call that failed as a whole. Where something before Kingdee has answered, what it asks for is done, but the write
+/// may be running all the same. A settle window for each batch that is turned away is the price; other documents go on.
 pub(super) fn writing(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
+    let failure = unwritten(catalogue, error);
+    if error.is_turned_away() { failure.leaving_a_write_in_flight() } else { failure }
+}
+
+fn unwritten(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
     match error {
         KingdeeError::NotSent { .. } => Failure::new(FailureKind::Unavailable, error.to_string()),
         KingdeeError::Invalid { .. } => Failure::new(FailureKind::Internal, error.to_string()),
@@ -83,7 +89,8 @@ pub(super) fn writing(catalogue: &Catalogue, error: &KingdeeError) -> Failure {
         KingdeeError::Busy { retry_after, .. } => turned_away(error, *retry_after),
         other => match other.class_by(catalogue) {
             Class::Config => Failure::new(FailureKind::Configuration, other.to_string()),
-            // That nothing is executed after a lost session is nowhere promised: the next try looks the number up.
+            // That nothing is executed after a lost session is nowhere promised: the next try looks the number up, and finds
+            // what a request did that Kingdee itself has answered.
             Class::SessionLost => {
                 Failure::new(FailureKind::Unavailable, other.to_string()).retry_after(AFTER_SESSION)
             }

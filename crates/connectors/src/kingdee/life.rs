@@ -19,6 +19,7 @@
 //! | `NotSent` | the answer refuses it | `Failed` |
 //! | `NotSent` | the answer leaves it open: not mentioned, taken, a time-out inside the server | `Unknown` |
 //! | `NotSent` | no answer | `Failed`, unclear, with a write in flight: the next try begins in `Unknown` |
+//! | `NotSent`, `Outdated` | turned away by what stands before Kingdee | `Failed`, throttled or unavailable, with a write in flight: as above |
 //! | `Unknown` | found once, with our content | `Saved`, `Submitted` or `Audited`, by its status |
 //! | `Unknown` | found once, cancelled | `Failed`, conflict |
 //! | `Unknown` | found once, with another content, as a draft that we may update: see below | `Outdated` |

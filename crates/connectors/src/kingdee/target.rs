@@ -81,7 +81,8 @@ impl KingdeeTarget {
         let started = Instant::now();
         let ready = self.client.ready().await.map_err(|error| {
             self.calls.call("kingdee", "login", outcome(&error), started.elapsed());
-            Unready::Failed(failures::writing(&self.spec.texts, &error))
+            // Nothing of the write itself was sent.
+            Unready::Failed(Failure { in_flight: false, ..failures::writing(&self.spec.texts, &error) })
         })?;
         if lease.is_held() { Ok(ready) } else { Err(Unready::LeaseLost) }
     }

@@ -276,19 +276,39 @@ async fn a_limit_of_calls_slows_down_without_another_call() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_turns_requests_away_is_waited_for_and_the_document_is_looked_up() {
-    let kingdee = Fake::with(|call, _| {
-        (call.method == "BatchSave" && call.before == 0).then(|| (429, "<html>too many</html>".to_owned()))
-    })
-    .await;
+async fn what_a_proxy_answers_in_the_place_of_kingdee_leaves_a_write_in_flight_and_costs_no_attempt() {
+    // It may have given the request to another server before, which goes on with it.
+    for (code, page, kind) in [
+        (429, "<html>too many</html>", FailureKind::Throttled),
+        (401, "<html>denied</html>", FailureKind::Unavailable),
+        (302, "", FailureKind::Unavailable),
+        (200, "<html><input type=\"password\"></html>", FailureKind::Unavailable),
+    ] {
+        let kingdee = Fake::with(move |call, _| {
+            (call.method == "BatchSave" && call.before == 0).then(|| (code, page.to_owned()))
+        })
+        .await;
+        let outcomes = kingdee.load(&[fresh("RK1")]).await;
+        let turned_away = failure(&outcomes[0]).clone();
+        assert_eq!((turned_away.kind, turned_away.in_flight), (kind, true), "{code}: {turned_away}");
+        assert!(matches!(decide(turned_away, 9), Verdict::Retry { counted: false, .. }));
+        let outcomes = kingdee.load(&[load("RK1", Standing::Unproven)]).await;
+        assert_eq!(failure(&outcomes[0]).kind, FailureKind::Unclear);
+        let outcomes = kingdee.load(&[load("RK1", Standing::Settled)]).await;
+        assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Posted);
+        assert_eq!(saves(&kingdee), ["BatchSave RK1", "BatchSave RK1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_a_proxy_turned_away_leaves_nothing_in_flight() {
+    let kingdee =
+        Fake::with(|call, _| (call.method == "Submit").then(|| (429, "<html>too many</html>".to_owned())))
+            .await;
     let outcomes = kingdee.load(&[fresh("RK1")]).await;
-    let turned_away = failure(&outcomes[0]).clone();
-    assert_eq!((turned_away.kind, turned_away.in_flight), (FailureKind::Throttled, false));
-    assert!(matches!(decide(turned_away, 9), Verdict::Retry { counted: false, .. }));
-    let outcomes = kingdee.load(&[load("RK1", Standing::Verify)]).await;
-    assert_eq!(outcomes[0].as_ref().unwrap().how, LoadedHow::Posted);
-    let look_up = "ExecuteBillQuery RK1";
-    assert_eq!(kingdee.calls()[..4], [look_up, "BatchSave RK1", look_up, "BatchSave RK1"]);
+    let turned_away = failure(&outcomes[0]);
+    let told = (turned_away.kind, turned_away.in_flight, turned_away.saved);
+    assert_eq!(told, (FailureKind::Throttled, false, true));
 }
 
 #[tokio::test]

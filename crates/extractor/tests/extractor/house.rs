@@ -11,8 +11,8 @@ use std::{
 
 use kingpost_extractor::{Account as Limited, AccountObserver, ExtractStage, WindowObserver};
 use kingpost_model::{
-    Abandoned, Batch, BoxFuture, Document, Failure, FailureKind, Item, Lease, Outbox, Page, RecordKey, Route,
-    Source, Stage, StageName, Verdict, Window, Work, WorkId,
+    Abandoned, Batch, BoxFuture, Document, Failure, FailureKind, Item, Lease, Outbox, Page, Pulse, RecordKey,
+    Route, Source, Stage, StageName, Verdict, Window, Work, WorkId,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -162,10 +162,21 @@ impl AccountObserver for Quiet {
     fn changed(&self, _: Option<f64>, _: Option<Duration>) {}
 }
 
+/// The pulse of a connection, which beats until it is stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Heart(pub(crate) AtomicBool);
+
+impl Pulse for Heart {
+    fn beats(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// One extractor with its source, its lease and its outbox.
 pub(crate) struct House {
     pub(crate) outbox: Tray,
     pub(crate) lost: Arc<AtomicBool>,
+    pub(crate) heart: Arc<Heart>,
     pub(crate) ending: CancellationToken,
     source: Arc<Shelf>,
     account: Arc<Limited>,
@@ -176,6 +187,7 @@ impl House {
         House {
             outbox: Tray::default(),
             lost: Arc::default(),
+            heart: Arc::default(),
             ending: CancellationToken::new(),
             source: Arc::clone(source),
             account: Limited::new("wdt", "default", ["http://wdt.example", "sid"], Arc::new(Quiet)),
@@ -193,7 +205,8 @@ impl House {
             ending: self.ending.clone(),
         };
         let items = vec![Item { work, redelivered: false }];
-        let batch = Batch { items, lease: Lease::new(Arc::clone(&self.lost), Duration::ZERO) };
+        let lease = Lease::new(Arc::clone(&self.lost), Duration::ZERO);
+        let batch = Batch { items, lease: lease.with_pulse(Arc::clone(&self.heart) as Arc<dyn Pulse>) };
         let mut verdicts = stage.process(&batch, &self.outbox).await;
         assert_eq!(verdicts.len(), 1);
         verdicts.remove(0)

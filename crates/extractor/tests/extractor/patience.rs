@@ -13,7 +13,7 @@ use kingpost_model::{Failure, FailureKind, Fault, Verdict, Window};
 use tokio::time::Instant;
 
 use crate::house::{
-    Act, House, Shelf, T, document, documents, fails, failure, hour, pass, play, window_work,
+    Act, Heart, House, Shelf, T, document, documents, fails, failure, hour, pass, play, window_work,
 };
 
 /// A window may take ten minutes and a minute for the broker, less than the watchdog's fifteen.
@@ -194,9 +194,27 @@ async fn nothing_more_is_read_or_published_once_the_lease_is_lost() {
     let mut house = House::new(&living);
     house.lost = lost;
     let (why, _) = failure(house.judge(window_work(hour())).await);
-    assert_eq!(why.kind, FailureKind::Internal);
+    assert_eq!((why.kind, why.fault), (FailureKind::Unavailable, Fault::Broker));
     assert_eq!(living.pages(), [0, 4, 3, 2]);
     assert_eq!(house.numbers().len(), 20, "pages 4 and 3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_silent_and_survives_costs_a_window_no_attempt() {
+    let heart = Arc::<Heart>::default();
+    let stops = Arc::clone(&heart);
+    let source = Shelf::new(10, documents(30), move |call, _| {
+        stops.0.store(call.index == 1, Ordering::Relaxed);
+        Act::Honest
+    });
+    let mut house = House::new(&source);
+    house.heart = heart;
+    let mut work = window_work(hour());
+    work.attempt = 4;
+    let verdict = house.judge(work).await;
+    let Verdict::Retry { counted: false, failure, .. } = verdict else { panic!("{verdict:?}") };
+    assert_eq!((failure.kind, failure.fault), (FailureKind::Unavailable, Fault::Broker));
+    assert_eq!((source.pages(), house.numbers().len()), (vec![0, 2], 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +228,7 @@ async fn a_wait_ends_when_the_lease_is_lost_or_the_worker_stops() {
             if stop { house.ending.cancel() } else { house.lost.store(true, Ordering::Relaxed) }
         });
         assert!(begun.elapsed() <= seconds(11), "{:?}", begun.elapsed());
-        let expected = if stop { FailureKind::Throttled } else { FailureKind::Internal };
+        let expected = if stop { FailureKind::Throttled } else { FailureKind::Unavailable };
         assert_eq!(failure(verdict).0.kind, expected);
         assert!(house.windows().is_empty());
     }
@@ -225,7 +243,7 @@ async fn a_broker_that_hangs_is_not_waited_for_once_the_lease_is_lost() {
         pass(seconds(10)).await;
         house.lost.store(true, Ordering::Relaxed);
     });
-    assert_eq!(failure(verdict).0.kind, FailureKind::Internal);
+    assert_eq!(failure(verdict).0.kind, FailureKind::Unavailable);
     assert!(begun.elapsed() <= seconds(12), "{:?}", begun.elapsed());
 }
 

@@ -41,8 +41,12 @@ fn any_status_but_200_and_206_is_unknown_even_with_a_good_body() {
 
 #[test]
 fn status_401_and_a_redirect_are_a_lost_session() {
-    assert!(matches!(fault(401, b"denied"), BodyFault::Session(text) if text.contains("denied")));
-    assert!(matches!(fault(302, b""), BodyFault::Session(text) if text.contains("302")));
+    for (status, body, words) in [(401, "denied", "denied"), (302, "", "302")] {
+        let BodyFault::Session { answered: false, text } = fault(status, body.as_bytes()) else {
+            panic!("{status}")
+        };
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[test]
@@ -60,14 +64,14 @@ fn an_exception_as_text_is_unknown_with_its_messages() {
 #[test]
 fn an_exception_that_speaks_of_the_session_is_a_lost_session() {
     let body = r#"response_error:{"Message":"会话信息已丢失，请重新登录"}"#;
-    assert!(matches!(fault(200, body.as_bytes()), BodyFault::Session(_)));
+    assert!(matches!(fault(200, body.as_bytes()), BodyFault::Session { answered: true, .. }));
 }
 
 #[test]
 fn a_page_is_unknown_unless_it_is_the_login_page() {
     assert_eq!(unknown(200, "  <html><title>维护中</title></html>").0, UnknownCause::Html);
     let login = r#"<html><form action="/k3cloud/html5/login.aspx"></form></html>"#;
-    assert!(matches!(fault(200, login.as_bytes()), BodyFault::Session(_)));
+    assert!(matches!(fault(200, login.as_bytes()), BodyFault::Session { answered: false, .. }));
 }
 
 #[test]

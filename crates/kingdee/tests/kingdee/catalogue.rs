@@ -138,8 +138,12 @@ fn each_kind_of_missing_answer_has_its_class() {
         (unknown(UnknownCause::Html, true, missing_field), Class::Unclear, true),
         (KingdeeError::Unexpected { write: true, text: text() }, Class::Unclear, true),
         (KingdeeError::Unexpected { write: false, text: text() }, Class::Transient, false),
-        (KingdeeError::Session { after_login: false, text: text() }, Class::SessionLost, true),
-        (KingdeeError::Session { after_login: true, text: text() }, Class::Config, true),
+        (
+            KingdeeError::Session { after_login: false, answered: true, text: text() },
+            Class::SessionLost,
+            true,
+        ),
+        (KingdeeError::Session { after_login: true, answered: false, text: text() }, Class::Config, true),
         (KingdeeError::Invalid { text: text() }, Class::Config, false),
         (
             KingdeeError::Refused(Box::new(SaveAnswer { msg_code: Some(2), ..SaveAnswer::default() })),

@@ -49,7 +49,8 @@ async fn a_request_that_is_turned_away_says_for_how_long() {
         let fake =
             Fake::start(move |_, _| Reply { status, headers: headers.clone(), body: "busy".into() }).await;
         let error = save_error(&fake).await;
-        assert!(error.look_up_first() && error.class() == Class::Throttled, "{error:?}");
+        assert!(error.look_up_first() && error.is_turned_away(), "{error:?}");
+        assert_eq!(error.class(), Class::Throttled);
         let KingdeeError::Busy { retry_after, text } = error else { panic!("{error:?}") };
         assert_eq!(retry_after.map(|wait| wait.as_secs()), wait);
         assert_eq!(text, format!("BatchSave: http status {status}: busy"));

@@ -158,7 +158,10 @@ impl Kingdee {
                 At(answered.unwrap_or(later)).await;
                 match answered {
                     Some(_) => documents.saved(call, Catalogue::builtin(), &self.saved(&numbers)),
-                    None => documents.failed(call, &unanswered()),
+                    None => {
+                        let failure = if self.roll(2) == 1 { turned_away() } else { unanswered() };
+                        documents.failed(call, &failure);
+                    }
                 }
             }
             Action::Submit | Action::Audit => {
@@ -199,6 +202,12 @@ impl Kingdee {
 
 fn unanswered() -> Failure {
     Failure::new(FailureKind::Unclear, "no answer").leaving_a_write_in_flight()
+}
+
+/// By a proxy, which has given the save to Kingdee before.
+fn turned_away() -> Failure {
+    let failure = Failure::new(FailureKind::Throttled, "503").retry_after(Duration::from_secs(5));
+    failure.leaving_a_write_in_flight()
 }
 
 impl Target for Kingdee {

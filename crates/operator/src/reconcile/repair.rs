@@ -222,8 +222,10 @@ async fn send(
             systems.pace.turn().await;
             systems.source.fetch(&entry.source, since_s).await
         };
+        // A version is as old as the question: what is written in Kingdee while it is answered is newer.
+        let asked_ms = now_ms();
         let fetched = systems.patience.ask(&told, call).await;
-        match order_work(scheme, &mut mapper, entry, fetched)? {
+        match order_work(scheme, &mut mapper, entry, asked_ms, fetched)? {
             Ok(work) => works.push(work),
             Err(reason) => repaired.left.push((entry.number.clone(), reason)),
         }
@@ -260,6 +262,7 @@ fn order_work(
     scheme: &Scheme,
     mapper: &mut Mapper<'_>,
     entry: &Entry,
+    asked_ms: i64,
     fetched: Result<Fetched, Failure>,
 ) -> Result<Result<(String, Work), String>, Stop> {
     let document: Document = match fetched {
@@ -290,7 +293,7 @@ fn order_work(
     work.origin = Origin::Backfill;
     work.verify = true;
     work.modified_ms = document.modified_ms;
-    work.extracted_ms = Some(now_ms());
+    work.extracted_ms = Some(asked_ms);
     Ok(Ok((entry.number.clone(), work)))
 }
 

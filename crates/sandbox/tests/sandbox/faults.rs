@@ -176,6 +176,17 @@ async fn a_zombie_commits_after_its_connection_is_gone() {
 }
 
 #[tokio::test]
+async fn a_zombie_with_a_status_answers_it_and_commits_afterwards() {
+    let lab = Lab::start().await;
+    let busy = json!({"kind": "zombie", "ms": 500, "code": 503, "retry_after": 5});
+    lab.fault("BatchSave", busy).await;
+    let answer = save(&lab, "RK1").await.unwrap();
+    assert!(answer.status == 503 && answer.head.to_lowercase().contains("retry-after: 5"), "{}", answer.head);
+    assert_eq!(lab.documents().await, 0);
+    lab.until_documents(1).await;
+}
+
+#[tokio::test]
 async fn two_saves_within_the_check_gap_make_a_visible_duplicate() {
     let lab = Lab::start().await;
     let gap = json!({"count": 2, "operation": "BatchSave", "action": {"kind": "check_gap", "ms": 800}});
