@@ -127,7 +127,7 @@ impl Build {
                 let Some(data) = self.data("Secret", &name)? else { return Ok(None) };
                 lay(&mut files, data, list(secret, "/items"))?;
                 continue;
-            } else if source.get("emptyDir").is_some() {
+            } else if source.get("emptyDir").or(source.get("persistentVolumeClaim")).is_some() {
                 continue;
             } else {
                 bail!("{}: a volume of another kind: {source}", self.name);

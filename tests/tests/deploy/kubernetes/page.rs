@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::binary;
@@ -87,7 +88,9 @@ fn is_known(given: &[String]) -> Result<()> {
 fn every_kingpost_command_of_page_and_manifests_is_one() -> Result<()> {
     let mut all: Vec<Vec<String>> = Vec::new();
     for line in commands()? {
-        all.extend(line.strip_prefix("scripts/kubernetes-run.sh ").map(words));
+        let ours =
+            line.strip_prefix("scripts/kubernetes-run.sh ").filter(|rest| !rest.starts_with("--fetch "));
+        all.extend(ours.map(words));
     }
     for build in [build(TRY_OUT)?, build(PRODUCTION)?] {
         for container in build.pods().iter().flat_map(|(_, pod)| containers(pod)) {
@@ -237,35 +240,48 @@ case "$1 $2" in
     esac
     ;;
 'logs --follow') echo 'the books differ' ;;
+'exec job/kingpost-run-'*)
+    [ "$4" = cat ] || { echo plan.json; exit; }
+    [ "$5" = /files/plan.json ] || exit 1
+    printf 'a\0b'
+    ;;
 'delete job') ;;
 *) exit 70 ;;
 esac
 "#;
 
-/// Runs the script with the cluster played, and returns the first container of the Job that it makes.
-fn run_in_the_cluster(template: &str, given: &[&str]) -> Result<Value> {
-    let place = tempfile::tempdir()?;
+/// Runs the script in a directory, with the cluster played there.
+fn run_script(place: &Path, template: &str, given: &[&str]) -> Result<Output> {
     let from = format!("--from=cronjob/{template}");
     let template = at(build(TRY_OUT)?.object("CronJob", template)?, "/spec/jobTemplate/spec").clone();
     let job =
         json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "NAME" }, "spec": template });
-    fs::write(place.path().join("job.json"), job.to_string())?;
-    let kubectl = place.path().join("kubectl");
+    fs::write(place.join("job.json"), job.to_string())?;
+    let kubectl = place.join("kubectl");
     fs::write(&kubectl, CLUSTER)?;
     fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755))?;
     let run = Command::new(repository().join("scripts/kubernetes-run.sh"))
         .args(given)
+        .current_dir(place)
         .env("KUBECTL", &kubectl)
-        .env("STATE", place.path())
+        .env("STATE", place)
         .env("REAL", tool("kubectl")?)
         .output()?;
+    let calls = fs::read_to_string(place.join("calls")).unwrap_or_default();
+    assert!(calls.lines().all(|call| call.starts_with("--namespace kingpost ")), "{calls}");
+    assert!(calls.is_empty() || calls.contains(&from), "{calls}");
+    let ended = |call: &str| call.contains("delete job kingpost-run-");
+    assert!(calls.lines().last().is_none_or(ended), "{calls}");
+    Ok(run)
+}
+
+/// The first container of the Job that the script makes.
+fn run_in_the_cluster(template: &str, given: &[&str]) -> Result<Value> {
+    let place = tempfile::tempdir()?;
+    let run = run_script(place.path(), template, given)?;
     assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
     assert_eq!(String::from_utf8_lossy(&run.stdout), "the books differ\n");
     let created: Value = serde_json::from_str(&fs::read_to_string(place.path().join("created.json"))?)?;
-    let calls = fs::read_to_string(place.path().join("calls"))?;
-    assert!(calls.lines().all(|call| call.starts_with("--namespace kingpost ")), "{calls}");
-    assert!(calls.contains(&from), "{calls}");
-    assert!(calls.lines().last().is_some_and(|call| call.contains("delete job kingpost-run-")), "{calls}");
     Ok(list(&created, "/spec/template/spec/containers")[0].clone())
 }
 
@@ -283,5 +299,21 @@ fn the_doctor_in_the_cluster_has_the_users_of_all_stages() -> Result<()> {
     let container = run_in_the_cluster("kingpost-doctor", &["doctor", "--json"])?;
     let command = ["/usr/local/bin/kingpost", "doctor", "--secrets-dir=/etc/kingpost/users"];
     assert_eq!((at(&container, "/command"), at(&container, "/args")), (&json!(command), &json!(["--json"])));
+    Ok(())
+}
+
+#[test]
+fn a_file_of_a_command_is_fetched_byte_by_byte_and_never_over_another() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let fetch = |file| run_script(place.path(), "kingpost-files", &["--fetch", file]);
+    let missing = fetch("no.json")?;
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(66), "{said}");
+    assert!(said.contains("no.json") && said.contains("plan.json"), "{said}");
+    assert!(!place.path().join("no.json").exists() && !place.path().join("no.json.part").exists());
+    let run = fetch("plan.json")?;
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(fs::read(place.path().join("plan.json"))?, b"a\0b");
+    assert_eq!(fetch("plan.json")?.status.code(), Some(64), "one that is here is kept");
     Ok(())
 }
