@@ -302,6 +302,7 @@ fn every_deployment_has_one_release_of_rabbitmq_that_was_tried() -> Result<()> {
     for path in [
         "docker-compose.yml",
         "k8s/components/rabbitmq-cluster/cluster.yaml",
+        "k8s/components/operator/files.yaml",
         "k8s/overlays/try-out/rabbitmq.yaml",
     ] {
         let text = read(path)?;

@@ -32,12 +32,22 @@ fn build(directory: &str) -> Result<Build> {
 
 /// A directory of manifests with components added to it, each a path in the repository.
 fn build_with(directory: &str, components: &[&str]) -> Result<Build> {
+    build_patched(directory, components, "")
+}
+
+/// The same, with the entries of a list of patches.
+fn build_patched(directory: &str, components: &[&str], patches: &str) -> Result<Build> {
     let place = tempfile::tempdir()?;
     let own = place.path().canonicalize()?;
     let list = |paths: &[&str]| {
         paths.iter().map(|path| format!("  - {}\n", relative(&own, path))).collect::<String>()
     };
-    let text = format!("resources:\n{}components:\n{}", list(&[directory]), list(components));
+    let mut text = format!("resources:\n{}", list(&[directory]));
+    for (key, entries) in [("components", list(components)), ("patches", patches.to_owned())] {
+        if !entries.is_empty() {
+            text.push_str(&format!("{key}:\n{entries}"));
+        }
+    }
     fs::write(own.join("kustomization.yaml"), text)?;
     let printed = output(&tool("kubectl")?, &["kustomize".as_ref(), own.as_os_str()])?;
     Build::parse(&format!("{directory} with {}", components.join(", ")), &printed)

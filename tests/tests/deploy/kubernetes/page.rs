@@ -12,23 +12,27 @@ use e2e::tools::{repository, tool};
 use serde_json::{Value, json};
 
 use super::objects::{Build, at, containers, list, text};
-use super::{PRODUCTION, TRY_OUT, build, pushing};
+use super::{PRODUCTION, TRY_OUT, build, build_patched, pushing};
 
-/// The lines of every block of shell, loops over `user` unrolled.
+/// The lines of every block of shell, loops unrolled.
 fn commands() -> Result<Vec<String>> {
     let page = fs::read_to_string(repository().join("docs/kubernetes.md"))?;
-    let (mut found, mut users, mut is_shell) = (Vec::new(), vec![String::new()], false);
+    let once = || (String::from("$"), vec![String::from("$")]);
+    let (mut found, mut turns, mut is_shell) = (Vec::new(), once(), false);
     for line in page.lines() {
         if line.starts_with("```") {
             is_shell = line == "```sh";
-        } else if let Some(list) =
-            line.strip_prefix("for user in ").and_then(|rest| rest.strip_suffix("; do"))
+        } else if let Some((name, list)) = line
+            .strip_prefix("for ")
+            .and_then(|rest| rest.strip_suffix("; do")?.split_once(" in "))
+            .filter(|_| is_shell)
         {
-            users = list.split(' ').map(str::to_owned).collect();
-        } else if line == "done" {
-            users = vec![String::new()];
+            turns = (format!("${name}"), list.split(' ').map(str::to_owned).collect());
+        } else if is_shell && line == "done" {
+            turns = once();
         } else if is_shell {
-            found.extend(users.iter().map(|user| line.trim().replace("$user", user)));
+            let (variable, values) = &turns;
+            found.extend(values.iter().map(|value| line.trim().replace(variable.as_str(), value)));
         }
     }
     ensure!(found.len() > 40, "only {} commands were found", found.len());
@@ -315,5 +319,29 @@ fn a_file_of_a_command_is_fetched_byte_by_byte_and_never_over_another() -> Resul
     assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
     assert_eq!(fs::read(place.path().join("plan.json"))?, b"a\0b");
     assert_eq!(fetch("plan.json")?.status.code(), Some(64), "one that is here is kept");
+    Ok(())
+}
+
+/// What a person copies from the page into an overlay does there what the page says.
+#[test]
+fn the_patches_of_the_page_apply_to_production() -> Result<()> {
+    let page = fs::read_to_string(repository().join("docs/kubernetes.md"))?;
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let patches: String = blocks.filter(|block| block.starts_with("  - target:")).collect();
+    let patched = build_patched(PRODUCTION, &[], &patches)?;
+    let account = patched.object("ServiceAccount", "kingpost")?;
+    assert_eq!(at(account, "/imagePullSecrets"), &json!([{ "name": "registry" }]));
+    let cluster = patched.object("RabbitmqCluster", "rabbitmq")?;
+    let own = build(PRODUCTION)?;
+    let image = text(own.object("RabbitmqCluster", "rabbitmq")?, "/spec/image").to_owned();
+    assert_eq!(text(cluster, "/spec/image"), format!("registry.example/{image}"));
+    assert_eq!(at(cluster, "/spec/imagePullSecrets"), &json!([{ "name": "registry" }]));
+    for kind in ["PodMonitor", "PrometheusRule"] {
+        let objects = patched.of(kind);
+        assert!(!objects.is_empty(), "no {kind}");
+        for object in objects {
+            assert_eq!(text(object, "/metadata/labels/release"), "kube-prometheus-stack", "{kind}");
+        }
+    }
     Ok(())
 }

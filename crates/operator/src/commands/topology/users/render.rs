@@ -86,6 +86,7 @@ pub(super) fn kubernetes(vhost: &str, cluster: &str, dir: Option<&Path>) -> Stri
         "# Users of Kingpost for the RabbitMQ Messaging Topology Operator. Make the Secrets first, once for each user:\n\
          #   kubectl create secret generic USER-credentials --from-literal=username=USER \\\n\
          #     --from-file=password={dir}/USER.password --from-file=amqp-url={dir}/USER.amqp-url\n\
+         #   kubectl label secret USER-credentials rabbitmq.com/topology-operator=true\n\
          # `kingpost topology users --secrets-dir` makes these files; AMQP_URL_FILE takes the mounted amqp-url.\n"
     );
     let reference = format!("  rabbitmqClusterReference:\n    name: {cluster}\n");
