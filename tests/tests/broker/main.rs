@@ -13,6 +13,7 @@ mod leading;
 mod notices;
 mod permissions;
 mod publishing;
+mod refusing;
 mod releases;
 mod silence;
 mod topology;
