@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use e2e::lab::{shared_broker, wait_for};
+use e2e::lab::{refusing_depth_of, shared_broker, wait_for};
 use futures_util::StreamExt as _;
 use kingpost_broker::{Broker, ConnectError, Leadership, NoObserver, instruct, tell_result};
 use kingpost_model::{Act, Instruction, Reconciled, StageName};
 use lapin::types::FieldTable;
 
-use crate::{SCHEME, SOON, refusing::refusing_depth_of, start, work};
+use crate::{SCHEME, SOON, start, work};
 
 #[tokio::test]
 async fn one_scheduler_leads_and_the_newest_cursor_survives_it() -> Result<()> {

@@ -13,7 +13,6 @@ mod leading;
 mod notices;
 mod permissions;
 mod publishing;
-mod refusing;
 mod releases;
 mod silence;
 mod topology;

@@ -23,7 +23,10 @@ const CLOSE_OK: [u8; 4] = [0, 20, 0, 41];
 
 /// Refuses to say how much is in a queue, as 4.2.6 and 4.3.0 do where the user may not configure it. Returns the URL of the
 /// vhost behind it; it ends with the test.
-pub(crate) async fn refusing_depth_of(queue: &'static str, url: &str) -> Result<String> {
+///
+/// # Errors
+/// No port is free.
+pub async fn refusing_depth_of(queue: &'static str, url: &str) -> Result<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let (_, behind) = url.split_once('@').unwrap_or_default();
     let (upstream, _) = behind.split_once('/').unwrap_or_default();
