@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::{
     connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
     consumer::{self, LaneSpec, Subscription},
-    inspect::Inspector,
+    inspect::{Inspector, QueueDepth},
     journal::{Journal, JournalKeep},
     lane::Inbox,
     leader::Leadership,
@@ -59,37 +59,16 @@ impl Broker {
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
         let setup = Setup::new(topology);
-        let mut backoff =
-            Backoff::new(config.reconnect_pause_max, u64::from(std::process::id()).wrapping_mul(17));
-        let mut waiting = false;
-        let connection = loop {
+        let connection = patiently(&config, stop, async || {
             let attempt = async {
                 let connection = open(&config, Role::Publish).await?;
                 setup.ensure(&connection).await?;
                 Ok(connection)
             };
-            let result = tokio::select! {
-                () = stop.cancelled() => return Err(StartError::Stopped),
-                result = tokio::time::timeout(config.connect_timeout * 2, attempt) => {
-                    result.unwrap_or_else(|_| Err(ConnectError::Absent("RabbitMQ does not answer".to_owned())))
-                }
-            };
-            match result {
-                Ok(connection) => break connection,
-                Err(ConnectError::Refused(text)) => return Err(StartError::Refused(text)),
-                Err(ConnectError::Absent(text)) => {
-                    warn!(error = text, "waiting for RabbitMQ; start it or correct AMQP_URL");
-                    waiting = true;
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Err(StartError::Stopped),
-                () = tokio::time::sleep(backoff.next_pause()) => {}
-            }
-        };
-        if waiting {
-            info!("RabbitMQ is there");
-        }
+            let answered = tokio::time::timeout(config.connect_timeout * 2, attempt).await;
+            answered.unwrap_or_else(|_| Err(ConnectError::Absent("RabbitMQ does not answer".to_owned())))
+        })
+        .await?;
         let halt = CancellationToken::new();
         let (outbound, publisher) = publisher::start(
             config.clone(),
@@ -169,28 +148,77 @@ impl Broker {
     }
 
     /// Load queues of these schemes that belong to another number of shards and hold messages, or are still consumed by
-    /// a loader of before, which may have some in hand.
+    /// a loader of before, which may have some in hand. A broker that is not there is waited for.
     ///
     /// # Errors
-    /// [`ConnectError`] when the broker can't be asked.
-    pub async fn stranded(&self) -> Result<Vec<(String, crate::QueueDepth)>, ConnectError> {
+    /// [`StartError::Refused`] when none was found, and the broker doesn't say of every queue how much is in it;
+    /// [`StartError::Stopped`] when `stop` came first.
+    pub async fn stranded(&self, stop: &CancellationToken) -> Result<Vec<(String, QueueDepth)>, StartError> {
+        patiently(&self.config, stop, async || self.look_for_stranded().await).await
+    }
+
+    async fn look_for_stranded(&self) -> Result<Vec<(String, QueueDepth)>, ConnectError> {
         let inspector = self.inspector().await?;
-        let mut stranded = Vec::new();
+        let (mut stranded, mut refused) = (Vec::new(), None);
         for SchemeQueues { scheme, shards } in &self.setup.topology.schemes {
             let used = Route::all(StageName::Load, scheme, *shards);
             let unsharded = std::iter::once(Route::new(StageName::Load, scheme));
             let sharded =
                 (0..SHARDS_EVER).map(|n| Route { shard: Some(n), ..Route::new(StageName::Load, scheme) });
             for route in unsharded.chain(sharded).filter(|route| !used.contains(route)) {
-                let depth = inspector.depth(&route.queue()).await?;
-                stranded.extend(
-                    depth
-                        .filter(|depth| depth.ready + depth.consumers > 0)
-                        .map(|depth| (route.queue(), depth)),
-                );
+                let queue = route.queue();
+                match inspector.depth(&queue).await {
+                    Ok(Some(depth)) if depth.ready + depth.consumers > 0 => stranded.push((queue, depth)),
+                    Ok(_) => {}
+                    Err(ConnectError::Refused(text)) => {
+                        refused.get_or_insert(format!(
+                            "of `{queue}` it isn't told how much is in it: {text}; give the user of AMQP_URL read \
+                             permission on `^load\\.{scheme}(\\.[0-9]+)?$`, for RabbitMQ 4.2.6 and 4.3.0 configure \
+                             permission"
+                        ));
+                    }
+                    Err(absent) => return Err(absent),
+                }
             }
         }
         inspector.close().await;
-        Ok(stranded)
+        match refused {
+            Some(text) if stranded.is_empty() => Err(ConnectError::Refused(text)),
+            _ => Ok(stranded),
+        }
+    }
+}
+
+/// Tries until the broker answers, however long it is away.
+async fn patiently<T>(
+    config: &BrokerConfig,
+    stop: &CancellationToken,
+    attempt: impl AsyncFn() -> Result<T, ConnectError>,
+) -> Result<T, StartError> {
+    let mut backoff =
+        Backoff::new(config.reconnect_pause_max, u64::from(std::process::id()).wrapping_mul(17));
+    let mut waiting = false;
+    loop {
+        let result = tokio::select! {
+            () = stop.cancelled() => return Err(StartError::Stopped),
+            result = attempt() => result,
+        };
+        match result {
+            Ok(answer) => {
+                if waiting {
+                    info!("RabbitMQ is there");
+                }
+                return Ok(answer);
+            }
+            Err(ConnectError::Refused(text)) => return Err(StartError::Refused(text)),
+            Err(ConnectError::Absent(text)) => {
+                warn!(error = text, "waiting for RabbitMQ; start it or correct AMQP_URL");
+                waiting = true;
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Err(StartError::Stopped),
+            () = tokio::time::sleep(backoff.next_pause()) => {}
+        }
     }
 }

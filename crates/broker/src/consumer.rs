@@ -139,8 +139,10 @@ struct Session {
     lanes: JoinSet<LaneEnd>,
     /// Those that have ended, with their consumers.
     ended: Vec<LaneEnd>,
-    /// Counts loaders and feels the pulse.
+    /// Counts loaders.
     counting: JoinSet<()>,
+    /// Feels the pulse; ends when the broker can't be asked any more.
+    pulse: JoinSet<()>,
 }
 
 impl Supervisor {
@@ -161,6 +163,7 @@ impl Supervisor {
                         lanes: JoinSet::new(),
                         ended: Vec::new(),
                         counting: JoinSet::new(),
+                        pulse: JoinSet::new(),
                     };
                     let end = self.session(&mut session, &mut backoff).await;
                     session.lost.store(true, Ordering::Release);
@@ -192,6 +195,7 @@ impl Supervisor {
         let _ = tokio::time::timeout(self.config.settle_timeout.min(CLOSE_TIMEOUT), closing).await;
         session.lanes.shutdown().await;
         session.counting.shutdown().await;
+        session.pulse.shutdown().await;
         self.lanes.iter().for_each(|lane| lane.shut());
         for count in self.counts.values() {
             count.send_replace(0);
@@ -207,7 +211,6 @@ impl Supervisor {
             Ok(Err(error)) => return Some(LaneEnd::new("setup", error.to_string())),
             Err(_) => return Some(LaneEnd::new("setup", "no answer while consuming was set up")),
         }
-        // Only now, since a channel that was closed because this user may not look is an event of the connection as well.
         let events = connection.events_listener();
         tokio::pin!(events);
         if !connection.status().connected() {
@@ -231,7 +234,12 @@ impl Supervisor {
                     session.ended.push(LaneEnd { consumer, ..LaneEnd::new(end.reason, "") });
                     break end;
                 }
+                Some(_) = session.pulse.join_next() => {
+                    break LaneEnd::new("connection", "the broker can't be asked any more");
+                }
                 event = events.next() => match event {
+                    // Of a channel on which this user was told that it may not look or count; a lane sees the end of its own.
+                    Some(Event::Error(_)) if connection.status().connected() => {}
                     Some(Event::Error(error)) => break LaneEnd::new("connection", error.to_string()),
                     Some(_) => {}
                     None => break LaneEnd::new("connection", "the connection ended"),
@@ -258,7 +266,7 @@ impl Supervisor {
 
     async fn prepare(&self, session: &mut Session) -> Result<(), ConnectError> {
         let connection = &session.connection;
-        session.counting.spawn(pulse::feel(Arc::clone(connection), Arc::clone(&session.answered)));
+        session.pulse.spawn(pulse::feel(Arc::clone(connection), Arc::clone(&session.answered)));
         self.setup.ensure(connection).await?;
         for lane in &self.lanes {
             let channel = connection.create_channel().await.map_err(|e| ConnectError::of(&e))?;

@@ -21,7 +21,7 @@ use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
     inspect::{QueueDepth, depth_of},
     letter::Letter,
-    publisher::{Destination, Posting},
+    posting::{Destination, Posting},
     topology::short,
     walk::{Ticket, Walk},
     wire,

@@ -56,7 +56,7 @@ pub struct Inspector {
 
 struct Session {
     connection: Connection,
-    /// Kept for the next question; asking about a queue that doesn't exist closes it.
+    /// Kept for the next question; asking about a queue that doesn't exist, or that this user may not see, closes it.
     channel: Option<Channel>,
     broken: usize,
 }
@@ -100,7 +100,10 @@ impl Inspector {
                     session.broken += 1;
                     Ok(None)
                 }
-                Err(error) => Err(ConnectError::of(&error)),
+                Err(error) => {
+                    session.broken += 1;
+                    Err(ConnectError::of(&error))
+                }
             }
         };
         tokio::time::timeout(self.timeout, ask)

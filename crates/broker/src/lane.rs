@@ -323,7 +323,10 @@ impl Running {
                 Ok(()) = self.wanted.changed() => self.rein().await,
                 _ = tick.tick() => {
                     self.acknowledge_stragglers();
-                    Ok(())
+                    match self.is_cut_off() {
+                        true => Err(LaneEnd::new("channel", "the broker closed the channel")),
+                        false => Ok(()),
+                    }
                 }
                 () = close.cancelled() => break self.finish(&mut settlements).await,
             };
@@ -373,6 +376,11 @@ impl Running {
             None => self.consume_in_time().await,
             Some(_) => Ok(()),
         }
+    }
+
+    /// The channel has ended, which a lane without a consumer hears of by nothing else.
+    fn is_cut_off(&self) -> bool {
+        self.consumer.is_none() && !self.channel.status().connected()
     }
 
     async fn consume_in_time(&mut self) -> Result<(), LaneEnd> {

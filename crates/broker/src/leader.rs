@@ -17,6 +17,9 @@ use lapin::{
     types::{FieldTable, ShortString},
 };
 
+use tokio::time::Instant;
+use tracing::warn;
+
 use crate::{
     connection::{BrokerConfig, ConnectError, Role, open},
     desk::Desk,
@@ -34,6 +37,9 @@ const CURSOR_PAUSE: Duration = Duration::from_millis(200);
 /// How long a cursor is waited for that somebody else reads: as long as the broker takes to give up on a reader that is
 /// frozen (two heartbeats and a bit more).
 const READER_MAX: Duration = Duration::from_secs(150);
+/// The broker has given a frozen reader up after two to three heartbeats, and its message is back a moment later.
+const GIVEN_UP_HEARTBEATS: u32 = 3;
+const GIVEN_UP_MARGIN: Duration = Duration::from_secs(5);
 
 /// The right to cut windows of one scheme, held as long as its connection lives.
 #[derive(Debug)]
@@ -110,37 +116,60 @@ impl Leadership {
     }
 
     /// The last confirmed cursor. It is put back at once: a leader that died with it in hand would leave its successor
-    /// an empty queue for a moment, and an empty queue means to begin anew. While somebody else reads it, it is waited for.
+    /// an empty queue for a moment, and an empty queue means to begin anew. While somebody else reads it, it is waited for;
+    /// who may not ask whether somebody does waits as long as a frozen reader could keep it.
     ///
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer, or a reader keeps the cursor; the leadership is over then.
     pub async fn cursor(&self) -> Result<Option<Bytes>, ConnectError> {
         let name = Topology::cursor_queue(&self.scheme);
-        let until = tokio::time::Instant::now() + READER_MAX;
-        let mut looks = 0;
+        let until = Instant::now() + READER_MAX;
+        let (mut looks, mut unseen) = (0, None);
         loop {
             if let Some(cursor) = self.look(&name).await? {
                 return Ok(Some(cursor));
             }
-            // Who may not ask can't see readers; it was just told that there is no message, and looks a few times more.
-            let depth = match self.depth(&name).await {
-                Err(ConnectError::Refused(_)) => None,
-                depth => depth?,
+            // Asked once: each refusal costs one of the 2,047 channels of a connection.
+            let depth = match unseen {
+                None => self.depth(&name).await,
+                Some(until) if Instant::now() >= until => return Ok(None),
+                Some(_) => Ok(None),
             };
             match depth {
-                Some(depth) if depth.consumers > 0 => {
-                    if tokio::time::Instant::now() >= until {
+                Err(ConnectError::Refused(text)) => unseen = Some(self.reader_given_up(&name, &text)),
+                Err(error) => return Err(error),
+                Ok(_) if unseen.is_some() => {}
+                Ok(Some(depth)) if depth.consumers > 0 => {
+                    if Instant::now() >= until {
                         let text =
                             format!("somebody reads the queue `{name}` and doesn't give its message back");
                         return Err(ConnectError::Absent(text));
                     }
                     looks = 0;
                 }
-                _ if looks == CURSOR_LOOKS => return Ok(None),
-                _ => looks += 1,
+                Ok(_) if looks == CURSOR_LOOKS => return Ok(None),
+                Ok(_) => looks += 1,
             }
             tokio::time::sleep(CURSOR_PAUSE).await;
         }
+    }
+
+    /// By when a reader that can't be seen has lost its message, if it is frozen; tells why it is waited for.
+    fn reader_given_up(&self, queue: &str, text: &str) -> Instant {
+        let wait = match self.connection.configuration().heartbeat() {
+            // Then the broker gives nobody up for silence.
+            0 => READER_MAX,
+            heartbeat_s => Duration::from_secs(heartbeat_s.into()) * GIVEN_UP_HEARTBEATS + GIVEN_UP_MARGIN,
+        };
+        warn!(
+            queue,
+            text,
+            seconds = wait.as_secs(),
+            "there is no cursor, and this user may not ask whether somebody has it in hand, so it is waited for before \
+             the scheme begins anew; RabbitMQ 4.2.6 and 4.3.0 refuse this question to all without configure permission, \
+             later ones answer it"
+        );
+        Instant::now() + wait
     }
 
     /// One look at the message of a queue, which stays there.

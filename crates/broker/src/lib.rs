@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod aside;
 mod audit;
 mod broker;
 mod connection;
@@ -17,6 +18,7 @@ mod letter;
 mod lock;
 mod lossless;
 mod notices;
+mod posting;
 mod publisher;
 mod pulse;
 mod replies;
@@ -43,7 +45,8 @@ pub use leader::Leadership;
 pub use letter::{Identity, Letter, LetterError};
 pub use lock::{Lock, Locks};
 pub use notices::{Ear, Voice};
-pub use publisher::{Confirm, Destination, Outbound, Posting, Standing};
+pub use posting::{Destination, Posting};
+pub use publisher::{Confirm, Outbound, Standing};
 pub use replies::{Replies, Reply};
 pub use rights::{USERS, UserRights, users_page, users_text};
 pub use setup::{Difference, PartReport, PartState};

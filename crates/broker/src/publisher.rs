@@ -8,29 +8,29 @@
 //! by message id, exchange and routing key.
 
 use std::{
-    collections::VecDeque,
+    collections::{VecDeque, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use kingpost_model::{Abandoned, BoxFuture, DEAD_EXCHANGE, REPLY_EXCHANGE, Route, Tier, WORK_EXCHANGE, Work};
+use kingpost_model::{Abandoned, BoxFuture};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, Event, options::BasicPublishOptions,
-    options::ConfirmSelectOptions, types::ShortString,
+    Channel, Confirmation, Connection, Event, options::BasicPublishOptions, options::ConfirmSelectOptions,
+    types::ShortString,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
+    aside::{self, Admission, Aside, Outcome},
     connection::{Backoff, BrokerConfig, ConnectError, Observer, Role, open},
+    posting::{Envelope, Posting},
     setup::Setup,
-    wire,
 };
 
 /// Unconfirmed messages on the channel; more gains nothing on a quorum queue and costs memory.
@@ -42,62 +42,11 @@ const WAITING_GROUPS: usize = 64;
 /// Pause before a refused or returned message is published again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a message goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// The work queue of a route.
-    Work(Route),
-    /// A retry tier, to come back to the work queue of a route.
-    Wait(Tier, Route),
-    /// The dead-letter queue of a route.
-    Dead(Route),
-    /// A queue that asked for a report on work of a route. A report that no queue takes, or that its queue refuses, is
-    /// dropped: it must never hold back the work.
-    Report(String, Route),
-}
-
-/// One message to be published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posting {
-    /// Where it goes.
-    pub destination: Destination,
-    /// What it is.
-    pub work: Work,
-}
-
-struct Envelope {
-    exchange: ShortString,
-    routing_key: ShortString,
-    properties: BasicProperties,
-    body: Bytes,
-}
-
-impl Envelope {
-    fn of(posting: Posting, app: &ShortString) -> Self {
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let (exchange, route, routing_key) = match posting.destination {
-            Destination::Work(route) => (WORK_EXCHANGE, route.queue(), None),
-            Destination::Wait(tier, route) => (tier.queue, route.queue(), None),
-            Destination::Dead(route) => (DEAD_EXCHANGE, route.queue(), Some(route.dead_queue())),
-            Destination::Report(queue, route) => (REPLY_EXCHANGE, route.queue(), Some(queue)),
-        };
-        let properties = wire::properties(&posting.work, &route, app, now_s);
-        let routing_key = routing_key.unwrap_or(route);
-        Envelope {
-            exchange: exchange.into(),
-            // Scheme names are at most 40 characters, so a queue name always fits; the name of a reply queue came as one.
-            routing_key: ShortString::try_new(routing_key).unwrap_or_default(),
-            properties,
-            body: posting.work.body,
-        }
-    }
-}
-
 struct Group {
     left: usize,
     size: usize,
     since: Instant,
-    done: Option<oneshot::Sender<()>>,
+    done: oneshot::Sender<()>,
 }
 
 struct Job {
@@ -200,6 +149,8 @@ pub(crate) struct Publisher {
     pending: VecDeque<(Envelope, u64)>,
     /// Refused or returned, and when to try again.
     delayed: VecDeque<(Instant, Envelope, u64)>,
+    /// Tried alone, or set aside, because the broker closed the channel.
+    aside: Aside,
     /// On the wire, in the order of publishing.
     ring: VecDeque<Slot>,
     ring_base: u64,
@@ -234,6 +185,7 @@ pub(crate) fn start(
         next_group: 0,
         pending: VecDeque::new(),
         delayed: VecDeque::new(),
+        aside: Aside::default(),
         ring: VecDeque::new(),
         ring_base: 0,
         ring_bytes: 0,
@@ -250,13 +202,13 @@ async fn publish_one(
     channel: &Channel,
     order: &AtomicU64,
     expected: u64,
-    message: (ShortString, ShortString, BasicProperties, Bytes),
+    envelope: Envelope,
 ) -> (u64, Result<Confirmation, String>) {
     // The prefix rule needs the order of the wire; the first poll of this future is what sends.
     if order.fetch_add(1, Ordering::Relaxed) != expected {
         return (expected, Err("messages were sent out of order".to_owned()));
     }
-    let (exchange, routing_key, properties, body) = message;
+    let Envelope { exchange, routing_key, properties, body } = envelope;
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
     let result = match sent {
@@ -305,7 +257,7 @@ impl Publisher {
             );
             self.observer.rebuilt(Role::Publish, reason);
             drop(connection);
-            self.reclaim();
+            self.reclaim(reason);
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = tokio::time::sleep(backoff.next_pause()) => {}
@@ -313,11 +265,16 @@ impl Publisher {
         }
     }
 
-    /// Puts everything of unknown fate back, to be published again with the same message ids.
-    fn reclaim(&mut self) {
+    /// Puts everything of unknown fate back, to be published again with the same message ids: one at a time when the
+    /// broker has something against one of them.
+    fn reclaim(&mut self, reason: &'static str) {
         let unknown = self.ring.len();
-        for slot in std::mem::take(&mut self.ring).into_iter().rev() {
-            self.pending.push_front((slot.envelope, slot.group));
+        let ring = std::mem::take(&mut self.ring).into_iter().map(|slot| (slot.envelope, slot.group));
+        self.aside.interrupt();
+        if reason == REFUSED {
+            self.aside.suspect(ring);
+        } else {
+            ring.rev().for_each(|message| self.pending.push_front(message));
         }
         self.ring_bytes = 0;
         if unknown > 0 {
@@ -356,35 +313,36 @@ impl Publisher {
         self.ring_base = 0;
         let order = AtomicU64::new(0);
         let mut confirms = FuturesUnordered::new();
+        let (mut alone, mut attempt) = (None, None);
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            while self.ring.len() < IN_FLIGHT_MESSAGES && self.ring_bytes < IN_FLIGHT_BYTES {
-                let Some((envelope, group)) = self.pending.pop_front() else { break };
-                let sequence = self.ring_base + self.ring.len() as u64;
-                let message = (
-                    envelope.exchange.clone(),
-                    envelope.routing_key.clone(),
-                    envelope.properties.clone(),
-                    envelope.body.clone(),
-                );
-                self.ring_bytes += envelope.body.len();
-                let sent = Instant::now();
-                self.ring.push_back(Slot { envelope, group, sent, state: State::Sent, returned: false });
-                confirms.push(publish_one(&channel, &order, sequence, message));
+            if let Some(envelope) = self.next_trial() {
+                attempt = Some(aside::attempt(connection, alone.take(), envelope));
+            }
+            while let Some((sequence, envelope)) = self.next_to_send() {
+                confirms.push(publish_one(&channel, &order, sequence, envelope));
             }
             tokio::select! {
                 Some((sequence, result)) = confirms.next(), if !confirms.is_empty() => {
                     let mut next = Some((sequence, result));
                     while let Some((sequence, result)) = next {
                         if let Err(text) = self.confirmed(sequence, result) {
-                            return ("confirm", text);
+                            return (reason_of(connection, &channel, "confirm"), text);
                         }
                         next = confirms.next().now_or_never().flatten();
                     }
                     if self.settle_prefix() > 0 {
                         backoff.reset();
                     }
+                }
+                (channel, outcome) = aside::ended(&mut attempt) => {
+                    alone = channel;
+                    if let Outcome::Unknown(text) = outcome {
+                        return ("confirm", text);
+                    }
+                    self.tried(outcome);
+                    backoff.reset();
                 }
                 job = self.jobs.recv(), if self.pending.len() < IN_FLIGHT_MESSAGES => match job {
                     Some(jobs) => jobs.into_iter().for_each(|job| self.accept(job)),
@@ -398,7 +356,9 @@ impl Publisher {
                     Some(Event::ConnectionUnblocked) => self.set_blocked(false),
                     // Of a channel on which this user was told that it may not look, not of ours.
                     Some(Event::Error(_)) if connection.status().connected() && channel.status().connected() => {}
-                    Some(Event::Error(error)) => return ("connection", error.to_string()),
+                    Some(Event::Error(error)) => {
+                        return (reason_of(connection, &channel, "connection"), error.to_string());
+                    }
                     Some(_) => {}
                     None => return ("connection", "the connection ended".to_owned()),
                 },
@@ -413,11 +373,56 @@ impl Publisher {
         }
     }
 
+    /// The next message that is published alone.
+    fn next_trial(&mut self) -> Option<Envelope> {
+        let (next, dropped) = self.aside.next_trial(Instant::now());
+        dropped.into_iter().for_each(|(_, group)| self.taken(group));
+        next
+    }
+
+    /// The next message that is published with the others, and its place among them.
+    fn next_to_send(&mut self) -> Option<(u64, Envelope)> {
+        while self.ring.len() < IN_FLIGHT_MESSAGES && self.ring_bytes < IN_FLIGHT_BYTES && !self.aside.holds()
+        {
+            let sent = Instant::now();
+            let (envelope, group) = match self.aside.admit(self.pending.pop_front()?, sent) {
+                Admission::Publish(message) => message,
+                Admission::Drop((_, group)) => {
+                    self.taken(group);
+                    continue;
+                }
+                Admission::Kept => continue,
+            };
+            let sequence = self.ring_base + self.ring.len() as u64;
+            let copy = envelope.clone();
+            self.ring_bytes += envelope.body.len();
+            self.ring.push_back(Slot { envelope, group, sent, state: State::Sent, returned: false });
+            return Some((sequence, copy));
+        }
+        None
+    }
+
+    /// A message was tried alone.
+    fn tried(&mut self, outcome: Outcome) {
+        let concluded = self.aside.conclude(outcome, Instant::now());
+        if let Some(queue) = &concluded.refused {
+            self.observer.nacked(queue.as_str());
+        }
+        concluded.freed.into_iter().rev().for_each(|message| self.pending.push_front(message));
+        match concluded.ended {
+            Some(((envelope, group), outcome)) if outcome != Outcome::Taken && !envelope.is_report() => {
+                self.not_taken(envelope, group, outcome == Outcome::Returned);
+            }
+            Some(((_, group), _)) => self.taken(group),
+            None => {}
+        }
+    }
+
     fn accept(&mut self, job: Job) {
         let group = self.next_group;
         self.next_group += 1;
         let size = job.envelopes.len();
-        self.groups.insert(group, Group { left: size, size, since: Instant::now(), done: Some(job.done) });
+        self.groups.insert(group, Group { left: size, size, since: Instant::now(), done: job.done });
         self.pending.extend(job.envelopes.into_iter().map(|envelope| (envelope, group)));
     }
 
@@ -459,40 +464,44 @@ impl Publisher {
             let failed = slot.returned || slot.state == State::Nacked;
             #[cfg(kingpost_bugs)]
             let failed = failed && !kingpost_settings::bug("ignore-returned");
-            if failed && slot.envelope.exchange.as_str() != REPLY_EXCHANGE {
-                let queue = slot.envelope.routing_key.as_str();
-                if slot.returned {
-                    error!(
-                        queue,
-                        exchange = slot.envelope.exchange.as_str(),
-                        "no queue takes a message; the queues are declared again, where this user may, \
-                         and it is published again"
-                    );
-                    self.observer.unroutable(queue);
-                    self.redeclare = true;
-                } else {
-                    warn!(
-                        queue,
-                        "the queue refused a message (full, or losing its leader); it is published again"
-                    );
-                    self.observer.nacked(queue);
-                }
-                self.delayed.push_back((Instant::now() + REFUSED_PAUSE, slot.envelope, slot.group));
+            if failed && !slot.envelope.is_report() {
+                self.not_taken(slot.envelope, slot.group, slot.returned);
                 continue;
             }
             taken += 1;
-            let Some(group) = self.groups.get_mut(&slot.group) else { continue };
-            group.left -= 1;
-            if group.left == 0 {
-                self.observer.published(group.size, group.since.elapsed().as_secs_f64());
-                if let Some(done) = group.done.take() {
-                    // A caller that gave up doesn't listen any more.
-                    let _ = done.send(());
-                }
-                self.groups.remove(&slot.group);
-            }
+            self.taken(slot.group);
         }
         taken
+    }
+
+    /// No queue takes a message, or its queue refuses it: it is published again a moment later.
+    fn not_taken(&mut self, envelope: Envelope, group: u64, returned: bool) {
+        let queue = envelope.routing_key.as_str();
+        if returned {
+            error!(
+                queue,
+                exchange = envelope.exchange.as_str(),
+                "no queue takes a message; the queues are declared again, where this user may, and it is published again"
+            );
+            self.observer.unroutable(queue);
+            self.redeclare = true;
+        } else {
+            warn!(queue, "the queue refused a message (full, or losing its leader); it is published again");
+            self.observer.nacked(queue);
+        }
+        self.delayed.push_back((Instant::now() + REFUSED_PAUSE, envelope, group));
+    }
+
+    /// A message of a group needs nothing more.
+    fn taken(&mut self, group: u64) {
+        let Entry::Occupied(mut entry) = self.groups.entry(group) else { return };
+        entry.get_mut().left -= 1;
+        if entry.get().left == 0 {
+            let group = entry.remove();
+            self.observer.published(group.size, group.since.elapsed().as_secs_f64());
+            // A caller that gave up doesn't listen any more.
+            let _ = group.done.send(());
+        }
     }
 
     fn set_connected(&mut self, connected: bool) {
@@ -519,6 +528,7 @@ impl Publisher {
                 for slot in &mut self.ring {
                     slot.sent = now;
                 }
+                self.aside.unblocked();
             }
         }
     }
@@ -528,7 +538,8 @@ impl Publisher {
             let long = since.elapsed() > self.config.blocked_timeout;
             return long.then(|| ("blocked", "blocked for too long".to_owned()));
         }
-        let oldest = self.ring.front()?.sent.elapsed();
+        let sent = self.ring.front().map(|slot| slot.sent);
+        let oldest = sent.into_iter().chain(self.aside.tried_since()).min()?.elapsed();
         (oldest > self.config.confirm_timeout)
             .then(|| ("confirm-timeout", format!("no confirm for {:.1} s", oldest.as_secs_f64())))
     }
@@ -555,3 +566,11 @@ impl Publisher {
 
 /// The one end of a session that is wanted.
 const STOPPED: &str = "stopped";
+/// The broker closed the channel for a message that it refuses, and nothing else.
+const REFUSED: &str = "channel";
+
+/// Why a session ended that lost its channel.
+fn reason_of(connection: &Connection, channel: &Channel, otherwise: &'static str) -> &'static str {
+    let refused = connection.status().connected() && !channel.status().connected();
+    if refused { REFUSED } else { otherwise }
+}

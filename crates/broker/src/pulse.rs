@@ -54,10 +54,10 @@ impl Pulse for Answered {
     }
 }
 
-/// Asks the broker again and again, until it can't be asked any more. Setting the prefetch of a channel that consumes
+/// Asks the broker again and again, and returns when it can't be asked any more. Setting the prefetch of a channel that consumes
 /// nothing changes nothing and needs no permission, unlike asking for a queue.
 pub(crate) async fn feel(connection: Arc<Connection>, answered: Arc<Answered>) {
-    let Some(patience) = answered.patience else { return };
+    let Some(patience) = answered.patience else { return std::future::pending().await };
     let Ok(channel) = connection.create_channel().await else { return };
     let mut tick = tokio::time::interval(patience / PER_HEARTBEAT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

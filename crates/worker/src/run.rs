@@ -158,9 +158,8 @@ async fn serve_queues(
 ) -> Exit {
     let broker = Arc::new(broker);
     let drain = plan.worker.drain;
-    if let Some(text) = stranded(&plan, &broker).await {
-        error!("{text}");
-        return Exit::Refused;
+    if let Err(exit) = stranded(&plan, &broker, stop).await {
+        return exit;
     }
     let journal = broker.journal(keep(&plan.common.journal));
     let publishing_ended = broker.publishing_ended();
@@ -207,12 +206,12 @@ async fn serve_queues(
 }
 
 /// A loader must not start while messages lie in load queues that nobody consumes any more.
-async fn stranded(plan: &Plan, broker: &Broker) -> Option<String> {
+async fn stranded(plan: &Plan, broker: &Broker, stop: &CancellationToken) -> Result<(), Exit> {
     if !plan.lanes.iter().any(|lane| lane.route.stage == StageName::Load) {
-        return None;
+        return Ok(());
     }
-    match broker.stranded().await {
-        Ok(queues) if queues.is_empty() => None,
+    match broker.stranded(stop).await {
+        Ok(queues) if queues.is_empty() => Ok(()),
         Ok(queues) => {
             let list: Vec<String> = queues
                 .iter()
@@ -221,15 +220,17 @@ async fn stranded(plan: &Plan, broker: &Broker) -> Option<String> {
                     _ => format!("{queue} ({}, and a loader consumes it)", depth.ready),
                 })
                 .collect();
-            Some(format!(
+            error!(
                 "messages lie in queues of another number of shards: {}; set `shards` of the scheme back, let the \
                  loaders drain them, stop those, then change it",
                 list.join(", ")
-            ))
+            );
+            Err(Exit::Refused)
         }
-        Err(error) => {
-            warn!(%error, "could not look for queues of another number of shards");
-            None
+        Err(StartError::Stopped) => Err(Exit::Done),
+        Err(StartError::Refused(text)) => {
+            warn!("whether messages lie in queues of another number of shards is not checked: {text}");
+            Ok(())
         }
     }
 }

@@ -8,6 +8,7 @@ mod leash;
 mod node;
 mod process;
 mod proxy;
+mod refusing;
 mod sandbox;
 mod shared;
 
@@ -21,6 +22,7 @@ pub use leash::is_alive;
 pub use node::Node;
 pub use process::{Process, ProcessBuilder, Trace, binary};
 pub use proxy::{Proxy, Traffic, Way, Welcome};
+pub use refusing::refusing_depth_of;
 pub use sandbox::{Sandbox, SandboxOptions};
 pub use shared::{SharedBroker, shared_broker};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use e2e::lab::{shared_broker, wait_for};
+use e2e::lab::{refusing_depth_of, shared_broker, wait_for};
 use futures_util::StreamExt as _;
-use kingpost_broker::{Broker, Leadership, NoObserver, instruct, tell_result};
+use kingpost_broker::{Broker, ConnectError, Leadership, NoObserver, instruct, tell_result};
 use kingpost_model::{Act, Instruction, Reconciled, StageName};
 use lapin::types::FieldTable;
 
@@ -99,6 +99,37 @@ async fn a_cursor_that_somebody_looks_at_is_waited_for_and_never_taken_for_none(
     }
     next.resign().await;
     inspector.close().await;
+    broker.close(SOON).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_readers_waits_until_a_frozen_one_is_given_up() -> Result<()> {
+    let admin = shared_broker().await?.vhost("broker-blind").await?;
+    // With a heartbeat of a second, so that the wait is short.
+    let url = format!("{}?heartbeat=1", refusing_depth_of("cursor.orders", &admin).await?);
+    let broker = start(&url, Arc::new(NoObserver)).await?;
+    let leader = broker.lead(SCHEME).await?.context("nobody leads, and yet we may not")?;
+    assert!(matches!(leader.depth("cursor.orders").await, Err(ConnectError::Refused(_))));
+    assert_eq!(leader.cursor().await?, None, "there never was one");
+    leader.advance(Vec::new(), "cursor".into()).await?;
+    let frozen = lapin::Connection::connect(&admin, lapin::ConnectionProperties::default()).await?;
+    let channel = frozen.create_channel().await?;
+    let options = lapin::options::BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume("cursor.orders".into(), "".into(), options, FieldTable::default()).await?;
+    let held = consumer.next().await.context("nothing is delivered")??;
+    leader.resign().await;
+    let next = wait_for_lead(&broker).await?;
+    {
+        let mut reading = Box::pin(next.cursor());
+        let early = tokio::time::timeout(std::time::Duration::from_secs(3), &mut reading).await;
+        assert!(early.is_err(), "a cursor in somebody's hand was taken for none: {early:?}");
+        drop((held, consumer));
+        frozen.close(200, "gone".into()).await?;
+        assert_eq!(reading.await?.as_deref(), Some(&b"cursor"[..]));
+    }
+    next.resign().await;
     broker.close(SOON).await;
     Ok(())
 }

@@ -13,6 +13,7 @@ mod leading;
 mod notices;
 mod permissions;
 mod publishing;
+mod refused;
 mod releases;
 mod silence;
 mod topology;

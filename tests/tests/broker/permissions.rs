@@ -9,6 +9,7 @@ use kingpost_broker::{
     JournalReader, NoObserver, Posting, Replies, Role, Topology, UserRights, tell_result,
 };
 use kingpost_model::{JournalStep, JournalWriter, Reconciled, StageName, Tier};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Counts, QUIET, SCHEME, SOON, browse, config, lane, postings, route, start, take, vhost, work};
 
@@ -107,7 +108,7 @@ async fn one_user_with_the_documented_permissions_can_do_all_that_the_workers_do
         take(&mut inboxes[0], 1).await?;
         subscription.close(SOON).await;
     }
-    assert!(broker.stranded().await?.is_empty());
+    assert!(broker.stranded(&CancellationToken::new()).await?.is_empty());
     broker.close(SOON).await;
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod broker;
 mod loaders;
 mod pause;
+mod stranded;
 mod topology;
 
 use std::time::Duration;

@@ -1,6 +1,12 @@
 //! Queues that somebody else has to declare, and queues that are not what they should be.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{
@@ -8,7 +14,8 @@ use e2e::{
     pipeline::SCHEME,
 };
 use kingpost_broker::{
-    Broker, Destination, Inspector, LaneSpec, NoObserver, PartState, Posting, Receipt, StartError, Topology,
+    Broker, Destination, Inspector, LaneSpec, NoObserver, Observer, PartState, Posting, Receipt, Role,
+    StartError, Topology,
 };
 use kingpost_model::{RecordKey, Route, StageName, Work, WorkId};
 use lapin::{
@@ -164,6 +171,16 @@ async fn apply_without_the_right_to_configure_says_so() -> Result<()> {
     Ok(())
 }
 
+/// Counts the sessions for consuming that were built anew.
+#[derive(Default)]
+struct Rebuilt(AtomicUsize);
+
+impl Observer for Rebuilt {
+    fn rebuilt(&self, role: Role, _reason: &'static str) {
+        self.0.fetch_add(usize::from(role == Role::Consume), Ordering::Relaxed);
+    }
+}
+
 #[tokio::test]
 async fn loaders_that_can_not_be_counted_keep_what_they_have() -> Result<()> {
     let node = shared_broker().await?;
@@ -171,8 +188,10 @@ async fn loaders_that_can_not_be_counted_keep_what_they_have() -> Result<()> {
     let topology = Topology::new([("orders", 2)]);
     topology.apply(&config(&url), false).await?;
     let theirs = user(node, &url, ["^$", ".*", r"^load\."]).await?;
+    let rebuilt = Arc::new(Rebuilt::default());
     let stop = CancellationToken::new();
-    let broker = Broker::start(config(&theirs), topology, Arc::new(NoObserver), &stop).await?;
+    let broker =
+        Broker::start(config(&theirs), topology, Arc::clone(&rebuilt) as Arc<dyn Observer>, &stop).await?;
     let routes = Route::all(StageName::Load, "orders", 2);
     let specs = routes.iter().map(|route| LaneSpec { route: route.clone(), prefetch: 5 });
     let (subscription, mut inboxes) = broker.subscribe(specs.collect());
@@ -190,5 +209,7 @@ async fn loaders_that_can_not_be_counted_keep_what_they_have() -> Result<()> {
     let counted =
         tokio::time::timeout(Duration::from_millis(500), loaders.wait_for(|count| *count > 0)).await;
     assert!(counted.is_err(), "counted without the right to");
+    // That it may not count, costs nobody a session.
+    assert_eq!(rebuilt.0.load(Ordering::Relaxed), 0, "the session was built anew");
     Ok(())
 }
