@@ -81,7 +81,10 @@ impl Like {
                 "give the user of AMQP_URL write permission on `{exchange}`, or have `kingpost topology apply` run if it \
                  is missing"
             ),
-            Like::Bytes(_) => "raise `max_message_size` of RabbitMQ to 16 MiB; 4.0 and later read it at their start".to_owned(),
+            Like::Bytes(_) => {
+                "raise `max_message_size` of RabbitMQ to 16 MiB; 4.0 and later read it at their start"
+                    .to_owned()
+            }
             Like::Alone => "RabbitMQ's log may say more".to_owned(),
         }
     }
