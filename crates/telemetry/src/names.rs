@@ -279,9 +279,9 @@ metrics! {
     RECONCILE_PERIOD_END "kingpost_reconcile_period_end_timestamp_seconds" Gauge, [SCHEME], "seconds",
         "Unix time of the end of the period that was compared last.";
     RECONCILE_AGREES "kingpost_reconcile_agrees" Gauge, [SCHEME], "flag",
-        "1 when both books agreed at the last comparison, 0 when they differed.";
+        "1 when both books agreed at the last comparison and nothing is left of those before, 0 when they differed, or did in a period that wasn't compared again.";
     RECONCILE_DOCUMENTS "kingpost_reconcile_documents" Gauge, [SCHEME, VERDICT], "documents",
-        "Numbers of the last comparison of both books by what was found: matched, missing, different and so on.";
+        "Numbers by what comparisons of both books found (matched, missing, different and so on): the last one, and each before it in which they differed, until its whole period is compared again.";
     PUSH_REQUESTS "kingpost_push_requests_total" Counter, [OUTCOME], "requests",
         "Requests with pushed documents: accepted, refused (every document), unauthorized, invalid or unavailable.";
     PUSH_DOCUMENTS "kingpost_push_documents_total" Counter, [SCHEME, OUTCOME], "documents",
