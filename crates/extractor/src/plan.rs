@@ -217,7 +217,12 @@ impl CursorObserver for Schedules {
         self.extraction.backlog(windows);
     }
 
-    fn reconciled(&self, comparisons: Option<&Comparisons>) {
-        self.reconciliation.show(comparisons);
+    fn reconciled(&self, comparisons: &Comparisons) {
+        self.reconciliation.show(Some(comparisons));
+    }
+
+    fn resigned(&self) {
+        self.extraction.resigned();
+        self.reconciliation.show(None);
     }
 }

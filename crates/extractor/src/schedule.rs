@@ -55,8 +55,10 @@ pub(crate) trait CursorObserver: Send + Sync {
     fn lag(&self, seconds: i64);
     /// Windows that are still to be cut of all periods.
     fn backlog(&self, windows: u64);
-    /// The comparisons of both books; nothing where another extractor leads and tells of them.
-    fn reconciled(&self, comparisons: Option<&Comparisons>);
+    /// The comparisons of both books.
+    fn reconciled(&self, comparisons: &Comparisons);
+    /// Another extractor leads and tells of all this, or may.
+    fn resigned(&self);
 }
 
 /// Why windows are not cut any more.
@@ -89,8 +91,11 @@ pub(crate) async fn run<E: Election>(
                     () = stop.cancelled() => None,
                     end = lead(&mut leadership, schedule, observer) => Some(end),
                 };
-                // Before another one can lead, so that no two tell different results.
-                observer.reconciled(None);
+                // Before another one can lead, so that no two tell different results. How far a cursor is behind that nobody
+                // can read is told until another one leads: an alert has to see it without a break.
+                if !matches!(end, Some(End::Unreadable(_))) {
+                    observer.resigned();
+                }
                 leadership.resign().await;
                 match end {
                     Some(End::Lost(error)) => {
@@ -103,7 +108,7 @@ pub(crate) async fn run<E: Election>(
                     None => {}
                 }
             }
-            Ok(None) => {}
+            Ok(None) => observer.resigned(),
             Err(error) => warn!(scheme, error, "can't ask for the lead in cutting windows"),
         }
         tokio::select! {
@@ -157,7 +162,7 @@ impl<'a, L: Lead> Leading<'a, L> {
                 }
             },
         };
-        observer.reconciled(Some(&agenda.reconciled));
+        observer.reconciled(&agenda.reconciled);
         let (now, paces) = (Instant::now(), Paces::default());
         Ok(Leading {
             leadership,
@@ -258,7 +263,7 @@ impl<'a, L: Lead> Leading<'a, L> {
                     let joined = agenda.reconciled.add(result);
                     self.leadership.advance(Vec::new(), agenda.write().into()).await?;
                     self.agenda = agenda;
-                    self.observer.reconciled(Some(&self.agenda.reconciled));
+                    self.observer.reconciled(&self.agenda.reconciled);
                     if let Some((from_s, to_s)) = joined {
                         let (from, to) = (cursor::beijing(from_s), cursor::beijing(to_s));
                         warn!(

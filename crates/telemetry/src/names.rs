@@ -271,9 +271,9 @@ metrics! {
     WINDOW_SIZE "kingpost_window_documents" Histogram(WINDOW_DOCUMENTS), [SCHEME], "documents",
         "Distinct documents in a window that was read whole.";
     CURSOR_LAG "kingpost_cursor_lag_seconds" Gauge, [SCHEME], "seconds",
-        "How far the confirmed cursor of a scheme is behind now.";
+        "How far the confirmed cursor of a scheme is behind now; absent where another extractor leads.";
     BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
-        "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
+        "Windows of history, second looks and backfills that are still to be cut, behind the live ones; absent where another extractor leads.";
     RECONCILE_LAST "kingpost_reconcile_last_timestamp_seconds" Gauge, [SCHEME], "seconds",
         "Unix time at which the last comparison of both books ended; absent before the first, and where another extractor leads.";
     RECONCILE_PERIOD_END "kingpost_reconcile_period_end_timestamp_seconds" Gauge, [SCHEME], "seconds",

@@ -319,6 +319,24 @@ fn comparisons_are_shown_until_their_period_is_compared_again_and_go_with_the_le
 }
 
 #[test]
+fn the_cursor_of_a_leader_goes_with_the_lead() {
+    let metrics = Metrics::new();
+    let extraction = metrics.extraction("purchase-stockin");
+    let shown = || {
+        let text = metrics.render().unwrap();
+        ["kingpost_cursor_lag_seconds{", "kingpost_backlog_windows{"].map(|name| text.contains(name))
+    };
+    assert_eq!(shown(), [false; 2], "nobody has led yet");
+    for _ in 0..2 {
+        extraction.cursor_lag(Duration::from_secs(320));
+        extraction.backlog(12);
+        assert_eq!(shown(), [true; 2]);
+        extraction.resigned();
+        assert_eq!(shown(), [false; 2]);
+    }
+}
+
+#[test]
 fn the_reference_has_a_row_for_every_metric() {
     let table = names::markdown_table();
     assert_eq!(table.lines().count(), METRICS.len() + 2);

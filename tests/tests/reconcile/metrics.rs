@@ -22,7 +22,9 @@ async fn shows(pipeline: &Pipeline, worker: &Worker, verdict: &str, count: f64) 
 }
 
 async fn is_silent(pipeline: &Pipeline, worker: &Worker) -> Result<bool> {
-    Ok(!pipeline.metrics(worker).await?.contains("kingpost_reconcile"))
+    let text = pipeline.metrics(worker).await?;
+    let told = ["kingpost_reconcile", "kingpost_cursor_lag_seconds{", "kingpost_backlog_windows{"];
+    Ok(!told.iter().any(|name| text.contains(name)))
 }
 
 async fn end_of(worker: Worker) -> Result<()> {

@@ -160,10 +160,14 @@ impl CursorObserver for Fake {
         self.world().backlog = windows;
     }
 
-    fn reconciled(&self, comparisons: Option<&Comparisons>) {
+    fn reconciled(&self, comparisons: &Comparisons) {
+        self.world().reconciled = Some(comparisons.clone());
+    }
+
+    fn resigned(&self) {
         let mut world = self.world();
-        world.reconciled = comparisons.cloned();
-        world.taken_away += usize::from(comparisons.is_none());
+        (world.reconciled, world.lag, world.backlog) = (None, 0, 0);
+        world.taken_away += 1;
     }
 }
 
