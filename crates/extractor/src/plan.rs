@@ -8,7 +8,7 @@ use std::{
 
 use kingpost_broker::Topology;
 use kingpost_connectors::{Calls, source};
-use kingpost_model::{Reconciled, Route, Source, StageName};
+use kingpost_model::{Comparisons, Route, Source, StageName};
 use kingpost_scheme::{Scheme, load_dir};
 use kingpost_settings::{Problems, WdtSettings, extractor, schemes_dir};
 use kingpost_telemetry::{AccountMetrics, ErpMetrics, ExtractionMetrics, Metrics, ReconciliationMetrics};
@@ -217,7 +217,12 @@ impl CursorObserver for Schedules {
         self.extraction.backlog(windows);
     }
 
-    fn reconciled(&self, last: Option<&Reconciled>) {
-        self.reconciliation.show(last);
+    fn reconciled(&self, comparisons: &Comparisons) {
+        self.reconciliation.show(Some(comparisons));
+    }
+
+    fn resigned(&self) {
+        self.extraction.resigned();
+        self.reconciliation.show(None);
     }
 }

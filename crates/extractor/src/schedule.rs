@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use kingpost_model::{Agenda, Answer, Instruction, Origin, Reconciled, Route, StageName, Window, Work};
+use kingpost_model::{
+    Agenda, Answer, Comparisons, Instruction, Origin, Reconciled, Route, StageName, Window, Work,
+};
 use kingpost_worker::now_ms;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,13 +50,15 @@ pub(crate) struct Schedule {
     pub(crate) shards: u32,
 }
 
-/// Told how far behind the cursor is, how much is to be cut beside it, and how the last comparison of both books ended.
+/// Told how far behind the cursor is, how much is to be cut beside it, and how the comparisons of both books ended.
 pub(crate) trait CursorObserver: Send + Sync {
     fn lag(&self, seconds: i64);
     /// Windows that are still to be cut of all periods.
     fn backlog(&self, windows: u64);
-    /// The last comparison of both books; nothing when there was none, or another extractor leads and tells of it.
-    fn reconciled(&self, last: Option<&Reconciled>);
+    /// The comparisons of both books.
+    fn reconciled(&self, comparisons: &Comparisons);
+    /// Another extractor leads and tells of all this, or may.
+    fn resigned(&self);
 }
 
 /// Why windows are not cut any more.
@@ -87,8 +91,11 @@ pub(crate) async fn run<E: Election>(
                     () = stop.cancelled() => None,
                     end = lead(&mut leadership, schedule, observer) => Some(end),
                 };
-                // Before another one can lead, so that no two tell different results.
-                observer.reconciled(None);
+                // Before another one can lead, so that no two tell different results. How far a cursor is behind that nobody
+                // can read is told until another one leads: an alert has to see it without a break.
+                if !matches!(end, Some(End::Unreadable(_))) {
+                    observer.resigned();
+                }
                 leadership.resign().await;
                 match end {
                     Some(End::Lost(error)) => {
@@ -101,7 +108,7 @@ pub(crate) async fn run<E: Election>(
                     None => {}
                 }
             }
-            Ok(None) => {}
+            Ok(None) => observer.resigned(),
             Err(error) => warn!(scheme, error, "can't ask for the lead in cutting windows"),
         }
         tokio::select! {
@@ -155,7 +162,7 @@ impl<'a, L: Lead> Leading<'a, L> {
                 }
             },
         };
-        observer.reconciled(agenda.reconciled.as_ref());
+        observer.reconciled(&agenda.reconciled);
         let (now, paces) = (Instant::now(), Paces::default());
         Ok(Leading {
             leadership,
@@ -246,16 +253,27 @@ impl<'a, L: Lead> Leading<'a, L> {
         Ok(())
     }
 
-    /// Keeps how the last comparison of both books ended. A result is settled behind the agenda that holds it.
+    /// Keeps how comparisons of both books ended. A result is settled behind the agenda that holds it.
     async fn results(&mut self) -> Result<(), String> {
         let scheme = self.schedule.scheme.as_str();
         while let Some(body) = self.leadership.result().await? {
             match Reconciled::read(scheme, &body) {
                 Ok(result) => {
-                    let agenda = Agenda { reconciled: Some(result), ..self.agenda.clone() };
+                    let mut agenda = self.agenda.clone();
+                    let joined = agenda.reconciled.add(result);
                     self.leadership.advance(Vec::new(), agenda.write().into()).await?;
                     self.agenda = agenda;
-                    self.observer.reconciled(self.agenda.reconciled.as_ref());
+                    self.observer.reconciled(&self.agenda.reconciled);
+                    if let Some((from_s, to_s)) = joined {
+                        let (from, to) = (cursor::beijing(from_s), cursor::beijing(to_s));
+                        warn!(
+                            scheme,
+                            from,
+                            to,
+                            "too many comparisons with differences are not ended: two are kept as one, of the period \
+                             of both; mend what differs, and compare a period that covers them"
+                        );
+                    }
                 }
                 Err(error) => warn!(scheme, error, "the result of a comparison can't be read and is dropped"),
             }

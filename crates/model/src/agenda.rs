@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Origin, Reconciled};
+use crate::{Comparisons, Origin, Reconciled, reconciled};
 
 /// How many answers to instructions are remembered.
 const ANSWERS_MAX: usize = 50;
@@ -37,8 +37,8 @@ pub struct Agenda {
     pub skipped: Vec<Stretch>,
     /// What became of the last instructions.
     pub answers: Vec<Answer>,
-    /// How the last comparison of both books ended.
-    pub reconciled: Option<Reconciled>,
+    /// How the comparisons of both books ended.
+    pub reconciled: Comparisons,
     /// What a newer release has written; it is kept, so that going back a release loses nothing of it.
     pub others: BTreeMap<String, Value>,
 }
@@ -65,8 +65,10 @@ struct Wire {
     skipped: Vec<Stretch>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     answers: Vec<Answer>,
-    #[serde(default, deserialize_with = "readable", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "reconciled::readable", skip_serializing_if = "Option::is_none")]
     reconciled: Option<Reconciled>,
+    #[serde(default, deserialize_with = "reconciled::readable_ones", skip_serializing_if = "Vec::is_empty")]
+    differing: Vec<Reconciled>,
     #[serde(flatten)]
     others: BTreeMap<String, Value>,
 }
@@ -86,7 +88,8 @@ impl From<Agenda> for Wire {
             periods: agenda.periods,
             skipped: agenda.skipped,
             answers: agenda.answers,
-            reconciled: agenda.reconciled,
+            reconciled: agenda.reconciled.last,
+            differing: agenda.reconciled.open,
             others: agenda.others,
         }
     }
@@ -104,7 +107,7 @@ impl From<Wire> for Agenda {
             periods: wire.periods,
             skipped: wire.skipped,
             answers: wire.answers,
-            reconciled: wire.reconciled,
+            reconciled: Comparisons::kept(wire.reconciled, wire.differing),
             others: wire.others,
         }
     }
@@ -218,7 +221,7 @@ impl Agenda {
             periods: Vec::new(),
             skipped: Vec::new(),
             answers: Vec::new(),
-            reconciled: None,
+            reconciled: Comparisons::default(),
             others: BTreeMap::new(),
         }
     }
@@ -376,11 +379,6 @@ pub struct Answer {
     pub refused: Option<String>,
 }
 
-/// A result of a comparison, if it can be read: nothing about it is worth that windows are cut no more.
-fn readable<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reconciled>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
-}
-
 /// Seconds since the epoch as RFC 3339 text in Beijing's offset.
 pub(crate) mod second {
     use jiff::{Timestamp, tz::Offset};
@@ -471,11 +469,17 @@ mod tests {
             agrees: true,
             documents: BTreeMap::from([("matched".to_owned(), 3)]),
         };
-        let agenda = Agenda { reconciled: Some(reconciled), ..Agenda::new("s", START) };
+        let month = Reconciled { from_s: START - 86_400, agrees: false, ..reconciled.clone() };
+        let kept = Comparisons { last: Some(reconciled), open: vec![month.clone()] };
+        let agenda = Agenda { reconciled: kept, ..Agenda::new("s", START) };
         let body = agenda.write();
         assert_eq!(Agenda::read("s", &body), Ok(agenda));
         let newer = String::from_utf8(body).unwrap().replace("true", "\"mostly\"");
-        assert_eq!(Agenda::read("s", newer.as_bytes()), Ok(Agenda::new("s", START)));
+        let open = Comparisons { last: None, open: vec![month] };
+        let agenda = Agenda { reconciled: open, ..Agenda::new("s", START) };
+        assert_eq!(Agenda::read("s", newer.as_bytes()), Ok(agenda));
+        let newest = newer.replace("false", "\"hardly\"");
+        assert_eq!(Agenda::read("s", newest.as_bytes()), Ok(Agenda::new("s", START)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use failure::{Failure, FailureKind, FailureRecord, Fault, FieldProblem};
 pub use journal::{JournalAction, JournalEvent, JournalFailure, JournalStep, JournalWriter};
 pub use passes::{Counted, Pass, Passes};
 pub use policy::{RETRY_TIERS, Tier, Verdict, decide, failure_table};
-pub use reconciled::Reconciled;
+pub use reconciled::{Comparisons, Reconciled};
 pub use report::{Outcome, REPLY_EXCHANGE, Report};
 pub use route::{DEAD_EXCHANGE, Route, StageName, WORK_EXCHANGE, shard_of};
 pub use stage::{Abandoned, Batch, BoxFuture, Item, Lease, Outbox, Pulse, Stage};

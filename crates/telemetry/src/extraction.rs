@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Gauge, Histogram};
+use prometheus::Histogram;
 
 use crate::Metrics;
 
@@ -12,8 +12,6 @@ pub struct ExtractionMetrics {
     metrics: Metrics,
     scheme: String,
     documents: Histogram,
-    lag: Gauge,
-    backlog: Gauge,
 }
 
 impl ExtractionMetrics {
@@ -25,8 +23,6 @@ impl ExtractionMetrics {
         }
         ExtractionMetrics {
             documents: families.window_size.with_label_values(&[scheme]),
-            lag: families.cursor_lag.with_label_values(&[scheme]),
-            backlog: families.backlog_windows.with_label_values(&[scheme]),
             scheme: scheme.to_owned(),
             metrics,
         }
@@ -45,11 +41,20 @@ impl ExtractionMetrics {
 
     /// How far the confirmed cursor is behind now.
     pub fn cursor_lag(&self, lag: Duration) {
-        self.lag.set(lag.as_secs_f64());
+        self.metrics.families().cursor_lag.with_label_values(&[&self.scheme]).set(lag.as_secs_f64());
     }
 
     /// Windows of history, second looks and backfills that are still to be cut.
     pub fn backlog(&self, windows: u64) {
-        self.backlog.set(windows as f64);
+        self.metrics.families().backlog_windows.with_label_values(&[&self.scheme]).set(windows as f64);
+    }
+
+    /// Another worker leads, or may: what it tells of cursor and backlog holds, and nothing that stands still here.
+    pub fn resigned(&self) {
+        let families = self.metrics.families();
+        for family in [&families.cursor_lag, &families.backlog_windows] {
+            // Fails only for what isn't there.
+            let _ = family.remove_label_values(&[&self.scheme]);
+        }
     }
 }

@@ -188,7 +188,7 @@ impl Metrics {
         ExtractionMetrics::new(self.clone(), scheme)
     }
 
-    /// The handle of the last comparison of one scheme's books.
+    /// The handle of the comparisons of one scheme's books.
     pub fn reconciliation(&self, scheme: &str) -> ReconciliationMetrics {
         ReconciliationMetrics::new(self.clone(), scheme)
     }

@@ -271,17 +271,17 @@ metrics! {
     WINDOW_SIZE "kingpost_window_documents" Histogram(WINDOW_DOCUMENTS), [SCHEME], "documents",
         "Distinct documents in a window that was read whole.";
     CURSOR_LAG "kingpost_cursor_lag_seconds" Gauge, [SCHEME], "seconds",
-        "How far the confirmed cursor of a scheme is behind now.";
+        "How far the confirmed cursor of a scheme is behind now; absent where another extractor leads.";
     BACKLOG_WINDOWS "kingpost_backlog_windows" Gauge, [SCHEME], "windows",
-        "Windows of history, second looks and backfills that are still to be cut, behind the live ones.";
+        "Windows of history, second looks and backfills that are still to be cut, behind the live ones; absent where another extractor leads.";
     RECONCILE_LAST "kingpost_reconcile_last_timestamp_seconds" Gauge, [SCHEME], "seconds",
         "Unix time at which the last comparison of both books ended; absent before the first, and where another extractor leads.";
     RECONCILE_PERIOD_END "kingpost_reconcile_period_end_timestamp_seconds" Gauge, [SCHEME], "seconds",
         "Unix time of the end of the period that was compared last.";
     RECONCILE_AGREES "kingpost_reconcile_agrees" Gauge, [SCHEME], "flag",
-        "1 when both books agreed at the last comparison, 0 when they differed.";
+        "1 when both books agreed at the last comparison and nothing is left of those before, 0 when they differed, or did in a period that wasn't compared again.";
     RECONCILE_DOCUMENTS "kingpost_reconcile_documents" Gauge, [SCHEME, VERDICT], "documents",
-        "Numbers of the last comparison of both books by what was found: matched, missing, different and so on.";
+        "Numbers by what comparisons of both books found (matched, missing, different and so on): the last one, and each before it in which they differed, until its whole period is compared again.";
     PUSH_REQUESTS "kingpost_push_requests_total" Counter, [OUTCOME], "requests",
         "Requests with pushed documents: accepted, refused (every document), unauthorized, invalid or unavailable.";
     PUSH_DOCUMENTS "kingpost_push_documents_total" Counter, [SCHEME, OUTCOME], "documents",

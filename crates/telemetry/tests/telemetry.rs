@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
-use kingpost_model::{Failure, FailureKind, Reconciled, StageName, Verdict};
+use kingpost_model::{Comparisons, Failure, FailureKind, Reconciled, StageName, Verdict};
 use kingpost_settings::LogFormat;
 use kingpost_telemetry::names::{self, METRICS, MetricKind, PROCESS_METRICS, label};
 use kingpost_telemetry::traces::Traces;
@@ -71,7 +71,7 @@ fn touched() -> Metrics {
     extraction.window("split");
     extraction.cursor_lag(Duration::from_secs(300));
     extraction.backlog(12);
-    metrics.reconciliation("purchase-stockin").show(Some(&compared("matched", 40)));
+    metrics.reconciliation("purchase-stockin").show(Some(&kept([compared("matched", 40)])));
     let push = metrics.push();
     push.request("accepted", Duration::from_millis(20));
     push.documents("purchase-stockin", "accepted", 3);
@@ -105,6 +105,12 @@ fn compared(verdict: &str, count: u64) -> Reconciled {
         agrees: verdict == "matched",
         documents: [(verdict.to_owned(), count)].into(),
     }
+}
+
+fn kept(comparisons: impl IntoIterator<Item = Reconciled>) -> Comparisons {
+    let mut kept = Comparisons::default();
+    comparisons.into_iter().for_each(|comparison| assert_eq!(kept.add(comparison), None));
+    kept
 }
 
 /// The samples of a scrape as `(name, labels, value)`; every line that isn't a comment must be one.
@@ -288,22 +294,46 @@ fn the_numbers_of_a_lane_are_there_before_its_first_message() {
 }
 
 #[test]
-fn a_comparison_takes_the_place_of_the_last_one_and_goes_with_the_lead() {
+fn comparisons_are_shown_until_their_period_is_compared_again_and_go_with_the_lead() {
     let metrics = Metrics::new();
     let reconciliation = metrics.reconciliation("purchase-stockin");
     let of = |verdict: &str| format!(r#"scheme="purchase-stockin",verdict="{verdict}""#);
+    reconciliation.show(Some(&Comparisons::default()));
     assert!(!metrics.render().unwrap().contains("kingpost_reconcile"), "nothing before the first");
-    reconciliation.show(Some(&compared("matched", 40)));
-    reconciliation.show(Some(&compared("missing", 2)));
+    let (noon, month) = (compared("missing", 2), compared("matched", 40));
+    let night = Reconciled { from_s: month.to_s - 86_400, finished_s: 1_796_200_000, ..month.clone() };
+    reconciliation.show(Some(&kept([noon.clone(), night])));
     let text = metrics.render().unwrap();
     assert_eq!(value(&text, "kingpost_reconcile_documents", &of("missing")), 2.0);
-    assert!(!text.contains("matched\""), "{text}");
+    assert_eq!(value(&text, "kingpost_reconcile_documents", &of("matched")), 40.0);
     let scheme = r#"scheme="purchase-stockin""#;
-    assert_eq!(value(&text, "kingpost_reconcile_agrees", scheme), 0.0);
-    assert_eq!(value(&text, "kingpost_reconcile_last_timestamp_seconds", scheme), 1_796_100_000.0);
+    assert_eq!(value(&text, "kingpost_reconcile_agrees", scheme), 0.0, "the night's period is another");
+    assert_eq!(value(&text, "kingpost_reconcile_last_timestamp_seconds", scheme), 1_796_200_000.0);
     assert_eq!(value(&text, "kingpost_reconcile_period_end_timestamp_seconds", scheme), 1_796_054_400.0);
+    reconciliation.show(Some(&kept([noon, month])));
+    let text = metrics.render().unwrap();
+    assert!(!text.contains("missing\""), "{text}");
+    assert_eq!(value(&text, "kingpost_reconcile_agrees", scheme), 1.0);
     reconciliation.show(None);
     assert!(!metrics.render().unwrap().contains("kingpost_reconcile"), "another one leads");
+}
+
+#[test]
+fn the_cursor_of_a_leader_goes_with_the_lead() {
+    let metrics = Metrics::new();
+    let extraction = metrics.extraction("purchase-stockin");
+    let shown = || {
+        let text = metrics.render().unwrap();
+        ["kingpost_cursor_lag_seconds{", "kingpost_backlog_windows{"].map(|name| text.contains(name))
+    };
+    assert_eq!(shown(), [false; 2], "nobody has led yet");
+    for _ in 0..2 {
+        extraction.cursor_lag(Duration::from_secs(320));
+        extraction.backlog(12);
+        assert_eq!(shown(), [true; 2]);
+        extraction.resigned();
+        assert_eq!(shown(), [false; 2]);
+    }
 }
 
 #[test]

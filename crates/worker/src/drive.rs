@@ -81,6 +81,8 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
         aside: FuturesUnordered::new(),
     };
     let mut asked = lane.asked_to_step_back.subscribe();
+    let mut active = driver.inbox.active_since();
+    lane.pace.joined_by(active.clone());
     while !stop.is_cancelled() {
         let limits = lane.pace.limits();
         let next_look = Instant::now() + STALE_LOOK;
@@ -93,6 +95,7 @@ pub(crate) async fn run(lane: Arc<Lane>, inbox: Inbox, policy: BatchPolicy, stop
         tokio::select! {
             () = stop.cancelled() => {}
             () = until_asked(&mut asked) => driver.step_back().await,
+            Ok(()) = active.changed() => lane.pace.look(),
             Some(()) = driver.running.next(), if !driver.running.is_empty() => {}
             Some(()) = driver.aside.next(), if !driver.aside.is_empty() => {}
             () = lane.pace.turn(), if matches!(mode, Mode::Paused) => {}

@@ -174,6 +174,14 @@ impl Pace {
         }
     }
 
+    /// Forgets the pause: whoever gets the work now finds out for itself, and so do we when we get it again, with one
+    /// document at first. What is under way teaches nothing about that. A flood is known again by its next dead letter.
+    pub(crate) fn forget_pause(&mut self) {
+        if self.pause.take().is_some() {
+            self.generation += 1;
+        }
+    }
+
     /// Looks at what a queue's batch came to before it is carried out, and holds back the flood: after
     /// [`DEAD_IN_A_ROW`] dead letters with one cause, further documents with that cause wait, uncounted, instead of
     /// dying.

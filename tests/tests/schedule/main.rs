@@ -189,6 +189,12 @@ async fn a_frozen_leader_is_followed_by_another_and_does_no_harm_when_it_thaws()
         output.contains("windows are not cut any more by this extractor")
     })
     .await?;
+    let shown = async || run.pipeline.metrics(&first).await.unwrap_or_default();
+    wait_until(SOON, "the first one to tell of no cursor", async || {
+        let text = shown().await;
+        text.contains("kingpost_build_info") && !text.contains("kingpost_cursor_lag_seconds{")
+    })
+    .await?;
     // The second one still leads: what changes now is read as well, and looked up.
     let looked = run.requests("ExecuteBillQuery").await?;
     run.sandbox.post("wdt/orders", &json!({"order_no": number, "flag_name": "another example"})).await?;

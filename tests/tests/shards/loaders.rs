@@ -95,7 +95,7 @@ async fn balanced(pipeline: &Pipeline, loaders: &[Worker]) -> Result<()> {
     waited.with_context(|| format!("{last:?} {waits:?}\n{}", logs.join("\n")))
 }
 
-async fn documents(sandbox: &Sandbox) -> Result<u64> {
+pub(crate) async fn documents(sandbox: &Sandbox) -> Result<u64> {
     sandbox.summary().await?.get("documents").and_then(Value::as_u64).context("no count of documents")
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use e2e::{
-    lab::wait_until,
+    lab::{Proxy, free_port, wait_until},
     pipeline::{Pipeline, SCHEME, Worker, metric},
 };
 use kingpost_model::{Route, StageName};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     SOON,
-    loaders::{fill, pipeline, sandbox},
+    loaders::{documents, fill, pipeline, sandbox},
 };
 
 async fn paused(pipeline: &Pipeline, loader: &Worker, reason: &str) -> bool {
@@ -73,4 +73,32 @@ async fn when_one_cause_kills_twenty_documents_in_a_row_then_the_scheme_pauses_a
         posted + u64::from(depth().await) == 120 && posted + 3 >= rest
     })
     .await
+}
+
+#[tokio::test]
+async fn when_a_paused_loader_loses_its_only_shard_then_its_pause_is_not_shown_for_ever() -> Result<()> {
+    let sandbox = sandbox(30, 0, &[]).await?;
+    let pipeline = pipeline("shards-pause-left", &sandbox, (1, 5), "2s").await?;
+    fill(&pipeline, 1, 30).await?;
+    // Neither Kingdee nor, in a moment, RabbitMQ is reached from where the first loader runs.
+    let (_, address) = pipeline.amqp_url.rsplit_once('@').context("no user")?;
+    let (address, _) = address.split_once('/').context("no virtual host")?;
+    let proxy = Proxy::start(address).await?;
+    let url = pipeline.amqp_url.replace(address, proxy.address());
+    let nobody = format!("http://127.0.0.1:{}/k3cloud/", free_port()?);
+    let cut_off = pipeline.start_with("loader", &[("AMQP_URL", &url), ("KINGDEE_URL", &nobody)])?;
+    wait_until(SOON, "the pause", async || paused(&pipeline, &cut_off, "unavailable").await).await?;
+    let other = pipeline.start("loader")?;
+    pipeline.ready(&other, SOON).await?;
+    proxy.reset();
+    wait_until(SOON, "the other one to post it all", async || {
+        documents(&sandbox).await.is_ok_and(|documents| documents == 30)
+    })
+    .await
+    .with_context(|| other.process.log_tail())?;
+    wait_until(SOON, "the pause to be over", async || !paused(&pipeline, &cut_off, "unavailable").await)
+        .await
+        .with_context(|| cut_off.process.log_tail())?;
+    assert!(!cut_off.process.output().contains("a probe succeeded"), "nothing did");
+    Ok(())
 }

@@ -1,5 +1,5 @@
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -24,7 +24,7 @@ struct World {
     results: VecDeque<Bytes>,
     result_in_hand: Option<Bytes>,
     /// What the metrics show, and how often that was taken away.
-    reconciled: Option<Reconciled>,
+    reconciled: Option<Comparisons>,
     taken_away: usize,
     ready: u32,
     behind: u32,
@@ -160,10 +160,14 @@ impl CursorObserver for Fake {
         self.world().backlog = windows;
     }
 
-    fn reconciled(&self, last: Option<&Reconciled>) {
+    fn reconciled(&self, comparisons: &Comparisons) {
+        self.world().reconciled = Some(comparisons.clone());
+    }
+
+    fn resigned(&self) {
         let mut world = self.world();
-        world.reconciled = last.cloned();
-        world.taken_away += usize::from(last.is_none());
+        (world.reconciled, world.lag, world.backlog) = (None, 0, 0);
+        world.taken_away += 1;
     }
 }
 
@@ -328,6 +332,27 @@ fn reconciled(matched: u64) -> Reconciled {
     Reconciled { scheme: "s".to_owned(), from_s: 0, to_s: DAY, finished_s: 2 * DAY, agrees: true, documents }
 }
 
+fn only(last: Reconciled) -> Comparisons {
+    Comparisons { last: Some(last), open: Vec::new() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_that_agrees_does_not_end_what_a_month_is_missing() {
+    let before = now_s() - 300;
+    let fake = Fake::at(&Agenda::new("s", before).write());
+    let missing = BTreeMap::from([("missing".to_owned(), 3)]);
+    let noon = Reconciled { from_s: -30 * DAY, agrees: false, documents: missing.clone(), ..reconciled(0) };
+    fake.world().results.extend([&noon, &reconciled(8)].map(|result| Bytes::from(result.write())));
+    runs(&fake, &schedule(before), 30).await;
+    let open = Comparisons { last: Some(reconciled(8)), open: vec![noon.clone()] };
+    assert_eq!(fake.world().reconciled, Some(open));
+    assert_eq!(fake.agenda().reconciled.documents()["missing"], 3);
+    let mended = Reconciled { agrees: true, documents: BTreeMap::new(), ..noon };
+    fake.world().results.push_back(mended.write().into());
+    runs(&fake, &schedule(before), 30).await;
+    assert_eq!(fake.agenda().reconciled, only(mended));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_comparison_is_kept_with_the_cursor_and_shown_by_whoever_leads() {
     let before = now_s() - 300;
@@ -335,10 +360,10 @@ async fn the_last_comparison_is_kept_with_the_cursor_and_shown_by_whoever_leads(
     let results = [reconciled(1).write(), b"no result".to_vec(), reconciled(2).write()];
     fake.world().results.extend(results.map(Bytes::from));
     runs(&fake, &schedule(before), 30).await;
-    assert_eq!(fake.agenda().reconciled, Some(reconciled(2)));
+    assert_eq!(fake.agenda().reconciled, only(reconciled(2)));
     {
         let mut world = fake.world();
-        assert_eq!(world.reconciled, Some(reconciled(2)));
+        assert_eq!(world.reconciled, Some(only(reconciled(2))));
         assert!(world.results.is_empty() && world.result_in_hand.is_none(), "each is settled");
         // It dies, and the next one shows what is kept; between the two nobody does.
         (world.reconciled, world.taken_away) = (None, 0);
@@ -346,7 +371,7 @@ async fn the_last_comparison_is_kept_with_the_cursor_and_shown_by_whoever_leads(
     }
     runs(&fake, &schedule(before), 30).await;
     let world = fake.world();
-    assert_eq!((world.reconciled.clone(), world.taken_away), (Some(reconciled(2)), 1));
+    assert_eq!((world.reconciled.clone(), world.taken_away), (Some(only(reconciled(2))), 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -357,10 +382,10 @@ async fn a_result_is_noted_whenever_its_leader_dies() {
         fake.world().results.push_back(reconciled(7).write().into());
         fake.world().dies_at = Some(dies_at);
         runs(&fake, &schedule(before), 60).await;
-        assert_eq!(fake.agenda().reconciled, Some(reconciled(7)), "dies at {dies_at}");
+        assert_eq!(fake.agenda().reconciled, only(reconciled(7)), "dies at {dies_at}");
         let world = fake.world();
         assert!(world.results.is_empty() && world.result_in_hand.is_none(), "dies at {dies_at}");
-        assert_eq!(world.reconciled, Some(reconciled(7)), "dies at {dies_at}");
+        assert_eq!(world.reconciled, Some(only(reconciled(7))), "dies at {dies_at}");
         if dies_at > 12 {
             return;
         }

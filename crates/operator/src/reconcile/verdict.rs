@@ -103,6 +103,11 @@ impl Finding {
         }
     }
 
+    /// The finding of a word; nothing for one that isn't known.
+    pub(crate) fn of(word: &str) -> Option<Finding> {
+        Finding::ALL.into_iter().find(|finding| finding.as_str() == word)
+    }
+
     /// Whether the books differ when there is one of these.
     pub(crate) const fn differs(self) -> bool {
         match self {

@@ -17,6 +17,7 @@ const AFTER_HELP: &str = "\
 five seconds ago; without MANAGEMENT_URL it isn't known. `workers` are the consumers of a stage's queues; `a minute` is what a
 stage has done in the last five minutes, by the journal, and `drained in` how long what waits takes at that rate. Retry tiers are
 shared by all schemes. Dead letters are grouped by cause up to 2,000 of a queue; `kingpost dead list` groups them all.
+Where `kingpost reconcile` found the books to differ, that is told until its whole period is compared again.
 --json prints one object per scheme, and one for the tiers.";
 
 /// Show at a glance where everything is: the cursor, what waits at each stage, what is tried again, what is dead and why

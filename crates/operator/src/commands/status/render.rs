@@ -1,18 +1,21 @@
 //! What is seen, for people and for scripts.
 
 use comfy_table::{Cell, CellAlignment};
-use kingpost_model::{Period, StageName};
+use kingpost_model::{Period, Reconciled, StageName};
 use serde_json::json;
 
 use super::read::{OfScheme, OfStage, Seen};
 use crate::{
     clock,
+    reconcile::Finding,
     schedule::{beijing, length},
     terminal::{self, counted, plain},
 };
 
 /// Causes that are shown of a scheme.
 const CAUSES: usize = 5;
+/// Comparisons with differences that are shown of a scheme, the newest ones.
+const BOOKS: usize = 5;
 
 fn left(scheme: &OfScheme) -> u64 {
     let periods = scheme.agenda.iter().flat_map(|agenda| &agenda.periods);
@@ -41,6 +44,7 @@ pub(super) fn lines(seen: &Seen) -> String {
             "cursor": agenda.and_then(|agenda| clock::rfc3339(agenda.cursor_s.saturating_mul(1_000))),
             "lag_seconds": agenda.map(|agenda| now_s - agenda.cursor_s),
             "backlog_windows": left(scheme),
+            "differing": agenda.map(|agenda| &agenda.reconciled.open),
             "stages": scheme.stages.iter().map(stage).collect::<Vec<_>>(),
             "causes": scheme.causes,
         });
@@ -100,7 +104,35 @@ fn head(scheme: &OfScheme, now_s: i64) -> String {
             counted(open.len(), "period")
         ));
     }
+    out.push_str(&books(&agenda.reconciled.open));
     out
+}
+
+/// The comparisons of both books that nothing has ended, and what does.
+fn books(open: &[Reconciled]) -> String {
+    let of = |open: &Reconciled| {
+        let differs =
+            open.documents.iter().filter(|(word, _)| Finding::of(word).is_none_or(Finding::differs));
+        let found: Vec<String> = differs.map(|(word, count)| format!("{count} {word}")).collect();
+        let [from, to] = [open.from_s, open.to_s].map(day);
+        format!(
+            "the books differed at {}: {}; mend it, then compare again:\n  kingpost reconcile --scheme {} --from {from} --to \
+             {to}\n",
+            beijing(open.finished_s),
+            plain(&found.join(", ")),
+            plain(&open.scheme)
+        )
+    };
+    let left = open.len().saturating_sub(BOOKS);
+    let mut out: String = open.iter().skip(left).map(of).collect();
+    if left > 0 {
+        out.push_str(&format!("and {} before these: --json shows all\n", counted(left, "comparison")));
+    }
+    out
+}
+
+fn day(second: i64) -> String {
+    beijing(second).chars().take(10).collect()
 }
 
 fn stages(scheme: &OfScheme, width: u16) -> String {
@@ -198,6 +230,17 @@ mod tests {
             reason: String::new(),
             others: std::collections::BTreeMap::new(),
         });
+        for n in 0..6 {
+            let documents = [("matched", 40), ("missing", n), ("moon", 1)];
+            agenda.reconciled.add(Reconciled {
+                scheme: "s".to_owned(),
+                from_s: start_s + n * 86_400,
+                to_s: start_s + (n + 1) * 86_400,
+                finished_s: start_s + 10 * 86_400,
+                agrees: false,
+                documents: documents.map(|(word, count)| (word.to_owned(), count.unsigned_abs())).into(),
+            });
+        }
         let stage = |stage, ready, consumers, dead| OfStage {
             stage,
             work: Some(QueueDepth { ready, consumers }),
@@ -229,6 +272,9 @@ mod tests {
         for part in [
             "s: cursor 2026-01-02 00:00:00, 6 min behind now",
             "2 windows of 1 period, 1 paused",
+            "the books differed at 2026-01-11 00:00:00: 5 missing, 1 moon; mend it, then compare again:",
+            "  kingpost reconcile --scheme s --from 2026-01-06 --to 2026-01-07",
+            "and 1 comparison before these",
             "no transformer runs",
             "2 min",
             "the queue is not there",
@@ -249,6 +295,8 @@ mod tests {
         let objects: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&objects[0]["lag_seconds"], &objects[0]["backlog_windows"]), (&365.into(), &2.into()));
+        assert_eq!(objects[0]["differing"][5]["from"], "2026-01-06T00:00:00+08:00");
+        assert_eq!(objects[0]["differing"][5]["documents"]["missing"], 5);
         assert_eq!(objects[0]["stages"][2]["dead"], 7);
         assert_eq!(objects[0]["stages"][1]["minutes_to_drain"], 2);
         assert_eq!(objects[0]["stages"][0]["in_flight"], 20);
