@@ -25,6 +25,11 @@ pub const RETRY_TIERS: [Tier; 5] = [
 ];
 
 impl Tier {
+    /// The word for it in metrics, logs and tables, such as `30s`.
+    pub fn name(&self) -> &'static str {
+        self.queue.trim_start_matches("wait.")
+    }
+
     /// The shortest tier that waits at least that long, or the longest there is.
     pub fn at_least(after: Duration) -> Tier {
         let [.., longest] = RETRY_TIERS;
@@ -105,10 +110,7 @@ pub fn failure_table() -> String {
     let mut table =
         String::from("| kind | usual fault | what happens | what to do |\n| --- | --- | --- | --- |\n");
     for kind in FailureKind::ALL {
-        let delays: Vec<String> = delays(kind)
-            .iter()
-            .map(|d| Tier::at_least(*d).queue.trim_start_matches("wait.").to_owned())
-            .collect();
+        let delays: Vec<String> = delays(kind).iter().map(|d| Tier::at_least(*d).name().to_owned()).collect();
         let happens = if delays.is_empty() {
             "dead letter at once".to_owned()
         } else if kind.is_outage() {

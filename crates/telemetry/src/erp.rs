@@ -21,6 +21,7 @@ impl ErpMetrics {
         let unclear = metrics.families().erp_unclear.with_label_values(&[system]);
         // There from the start, so that an alert on its rise sees the first one.
         let duplicates_found = metrics.families().erp_duplicates_found.with_label_values(&[system]);
+        metrics.families().erp_duplicates_prevented.with_label_values(&[system, "look-up"]);
         ErpMetrics { system: system.to_owned(), unclear, duplicates_found, metrics }
     }
 

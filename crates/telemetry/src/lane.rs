@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kingpost_model::{FailureKind, StageName, Verdict};
+use kingpost_model::{FailureKind, RETRY_TIERS, StageName, Verdict};
 use prometheus::{Gauge, Histogram, IntCounter};
 
 use crate::Metrics;
@@ -38,7 +38,16 @@ impl LaneMetrics {
         let verdict = |word| families.verdicts.with_label_values(&[lane[0], lane[1], word]);
         // There from the start, so that an alert on their rise sees the first one.
         for kind in FailureKind::ALL {
-            families.dead_lettered.with_label_values(&[lane[0], lane[1], kind.as_str()]);
+            let (word, fault) = (kind.as_str(), kind.usual_fault().as_str());
+            families.dead_lettered.with_label_values(&[lane[0], lane[1], word]);
+            families.failures.with_label_values(&[lane[0], lane[1], word, fault]);
+            // What is read from the source are windows.
+            if stage != StageName::Extract {
+                families.documents_dead.with_label_values(&[lane[0], lane[1], word]);
+            }
+            for tier in RETRY_TIERS {
+                families.retry_scheduled.with_label_values(&[lane[0], lane[1], word, tier.name()]);
+            }
         }
         LaneMetrics {
             fresh: received("false"),
@@ -121,6 +130,13 @@ impl LaneMetrics {
     pub fn dead_lettered(&self, kind: FailureKind) {
         let labels = [&self.scheme, self.stage.as_str(), kind.as_str()];
         self.metrics.families().dead_lettered.with_label_values(&labels).inc();
+    }
+
+    /// A live document became a dead letter, and the broker has confirmed it. Not for windows, nor for what is read or sent
+    /// again.
+    pub fn document_dead(&self, kind: FailureKind) {
+        let labels = [&self.scheme, self.stage.as_str(), kind.as_str()];
+        self.metrics.families().documents_dead.with_label_values(&labels).inc();
     }
 
     /// A work was judged without being processed, because too many deliveries of it had ended without a settlement.

@@ -218,6 +218,8 @@ metrics! {
         "Works put into a retry tier, by kind of failure.";
     DEAD_LETTERED "kingpost_dead_lettered_total" Counter, [SCHEME, STAGE, KIND], "works",
         "Works whose dead letter the broker has confirmed, by kind of failure.";
+    DOCUMENTS_DEAD "kingpost_documents_dead_total" Counter, [SCHEME, STAGE, KIND], "documents",
+        "Live documents that became dead letters, by kind of failure; not of backfills, second looks and replays.";
     DELIVERY_LIMIT "kingpost_delivery_limit_total" Counter, [SCHEME, STAGE], "works",
         "Works judged without being processed, because 20 deliveries of them had ended without a settlement.";
     STAGE_SECONDS_SPENT "kingpost_stage_seconds" Histogram(SECONDS), [SCHEME, STAGE], "seconds",

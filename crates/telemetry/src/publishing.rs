@@ -8,6 +8,21 @@ use prometheus::{Counter, Gauge, Histogram, IntCounter};
 use crate::Metrics;
 use crate::metrics::Families;
 
+/// Why a session ends, as far as it is known before one does.
+const REBUILD_REASONS: [&str; 11] = [
+    "setup",
+    "connection",
+    "confirm",
+    "confirm-timeout",
+    "blocked",
+    "channel",
+    "cancelled",
+    "settle",
+    "cancel",
+    "closed",
+    "lane",
+];
+
 /// The publisher of a program.
 #[derive(Clone)]
 pub struct PublisherMetrics {
@@ -70,6 +85,10 @@ pub struct SessionMetrics {
 impl SessionMetrics {
     pub(crate) fn new(metrics: Metrics, role: &'static str) -> (Self, Arc<Blockage>) {
         let families = metrics.families();
+        // There from the start, so that their rise shows the first one.
+        for reason in REBUILD_REASONS {
+            families.session_rebuilds.with_label_values(&[role, reason]);
+        }
         let blockage = Arc::new(Blockage {
             flag: families.connection_blocked.with_label_values(&[role]),
             seconds: families.connection_blocked_seconds.with_label_values(&[role]),

@@ -23,6 +23,13 @@ impl PushMetrics {
         PushMetrics { seconds, metrics }
     }
 
+    /// Documents of this scheme are taken: what becomes of them is there from now on, as 0.
+    pub fn scheme(&self, scheme: &str) {
+        for outcome in ["accepted", "refused", "duplicate", "unconfirmed"] {
+            self.documents(scheme, outcome, 0);
+        }
+    }
+
     /// A request was answered; `outcome` is `accepted`, `refused`, `unauthorized`, `invalid` or `unavailable`.
     pub fn request(&self, outcome: &'static str, took: Duration) {
         self.metrics.families().push_requests.with_label_values(&[outcome]).inc();

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::routing::get;
-use kingpost_model::{Comparisons, Failure, FailureKind, Reconciled, StageName, Verdict};
+use kingpost_model::{Comparisons, Failure, FailureKind, RETRY_TIERS, Reconciled, StageName, Verdict};
 use kingpost_settings::LogFormat;
 use kingpost_telemetry::names::{self, METRICS, MetricKind, PROCESS_METRICS, label};
 use kingpost_telemetry::traces::Traces;
@@ -36,6 +36,7 @@ fn touched() -> Metrics {
     lane.verdict(&Verdict::Dead { failure: Failure::new(FailureKind::Unmappable, "no warehouse") });
     lane.retry_scheduled(FailureKind::Transient, "30s");
     lane.dead_lettered(FailureKind::Unmappable);
+    lane.document_dead(FailureKind::Unmappable);
     lane.delivery_limit();
     drop(lane.taken(Some(1_767_196_800_000)));
     lane.batch(20, Duration::from_millis(700));
@@ -73,6 +74,7 @@ fn touched() -> Metrics {
     extraction.backlog(12);
     metrics.reconciliation("purchase-stockin").show(Some(&kept([compared("matched", 40)])));
     let push = metrics.push();
+    push.scheme("purchase-stockin");
     push.request("accepted", Duration::from_millis(20));
     push.documents("purchase-stockin", "accepted", 3);
     let account = metrics.account("wdt", "default");
@@ -290,7 +292,30 @@ fn the_numbers_of_a_lane_are_there_before_its_first_message() {
     for kind in FailureKind::ALL {
         let labels = format!(r#"kind="{kind}",scheme="purchase-stockin",stage="transform""#);
         assert_eq!(value(&text, "kingpost_dead_lettered_total", &labels), 0.0);
+        assert_eq!(value(&text, "kingpost_documents_dead_total", &labels), 0.0);
+        let fault = kind.usual_fault().as_str();
+        let labels = format!(r#"fault="{fault}",kind="{kind}",scheme="purchase-stockin",stage="transform""#);
+        assert_eq!(value(&text, "kingpost_failures_total", &labels), 0.0);
+        for tier in RETRY_TIERS {
+            let tier = tier.name();
+            let labels =
+                format!(r#"kind="{kind}",scheme="purchase-stockin",stage="transform",tier="{tier}""#);
+            assert_eq!(value(&text, "kingpost_retry_scheduled_total", &labels), 0.0);
+        }
     }
+}
+
+#[test]
+fn what_may_happen_rarely_is_there_before_it_happens() {
+    let metrics = Metrics::new();
+    let _handles = (metrics.session("consume"), metrics.erp("kingdee"));
+    metrics.push().scheme("purchase-stockin");
+    let text = metrics.render().unwrap();
+    assert_eq!(value(&text, "kingpost_session_rebuilds_total", r#"reason="settle",role="consume""#), 0.0);
+    let prevented = "kingpost_erp_duplicates_prevented_total";
+    assert_eq!(value(&text, prevented, r#"how="look-up",system="kingdee""#), 0.0);
+    let pushed = r#"outcome="unconfirmed",scheme="purchase-stockin""#;
+    assert_eq!(value(&text, "kingpost_push_documents_total", pushed), 0.0);
 }
 
 #[test]

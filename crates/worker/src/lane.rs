@@ -196,7 +196,7 @@ impl Lane {
         outbox.post(posting);
         if outbox.flush().await.is_ok() && !delivery.receipt.lease().is_lost() {
             self.acknowledge(std::iter::once((&item.work, false, delivery.receipt)));
-            self.telemetry.unsettled(&verdict);
+            self.telemetry.unsettled(item, &verdict);
         }
     }
 

@@ -54,7 +54,7 @@ impl LaneTelemetry {
         }
         self.metrics.progress();
         for (item, verdict) in items.iter().zip(verdicts) {
-            self.carried_out(verdict);
+            self.carried_out(item, verdict);
             if matches!(verdict, Verdict::Done) && self.stage == StageName::Load {
                 self.age(item);
             }
@@ -62,19 +62,24 @@ impl LaneTelemetry {
     }
 
     /// A message was judged without being processed, and what was judged is confirmed.
-    pub(crate) fn unsettled(&self, verdict: &Verdict) {
+    pub(crate) fn unsettled(&self, item: &Item, verdict: &Verdict) {
         self.metrics.delivery_limit();
         self.metrics.progress();
-        self.carried_out(verdict);
+        self.carried_out(item, verdict);
     }
 
-    fn carried_out(&self, verdict: &Verdict) {
+    fn carried_out(&self, item: &Item, verdict: &Verdict) {
         self.metrics.verdict(verdict);
         match verdict {
-            Verdict::Dead { failure } => self.metrics.dead_lettered(failure.kind),
+            Verdict::Dead { failure } => {
+                self.metrics.dead_lettered(failure.kind);
+                // As with ages: the objective is about live documents alone.
+                if self.stage != StageName::Extract && item.work.origin == Origin::Live {
+                    self.metrics.document_dead(failure.kind);
+                }
+            }
             Verdict::Retry { failure, after, .. } => {
-                let tier = Tier::at_least(*after).queue.trim_start_matches("wait.");
-                self.metrics.retry_scheduled(failure.kind, tier);
+                self.metrics.retry_scheduled(failure.kind, Tier::at_least(*after).name());
             }
             Verdict::Done => {}
         }
@@ -207,15 +212,17 @@ impl Observer for BrokerTelemetry {
 
 #[cfg(test)]
 mod tests {
-    use kingpost_model::{RecordKey, Work, WorkId};
+    use kingpost_model::{Failure, FailureKind, RecordKey, Work, WorkId};
 
     use super::*;
+
+    const ORIGINS: [Origin; 4] = [Origin::Live, Origin::Backfill, Origin::Remedy, Origin::Replay];
 
     #[test]
     fn the_age_of_live_documents_counts_and_not_of_those_that_are_read_or_sent_again() {
         let (metrics, health) = (Metrics::new(), Health::new());
         let lane = LaneTelemetry::new(&metrics, &health, "s", StageName::Load, "load.s");
-        for origin in [Origin::Live, Origin::Backfill, Origin::Remedy, Origin::Replay] {
+        for origin in ORIGINS {
             let key = RecordKey::new("STK_InStock", "RK1");
             let mut work = Work::new(WorkId::new("1"), StageName::Load, "s", key, "{}");
             (work.origin, work.modified_ms) = (origin, Some(now_ms() - 1_000_000));
@@ -228,6 +235,36 @@ mod tests {
         assert!(
             text.contains("kingpost_verdicts_total{scheme=\"s\",stage=\"load\",verdict=\"done\"} 4\n"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn live_documents_that_die_count_for_the_objective_and_no_others() {
+        let (metrics, health) = (Metrics::new(), Health::new());
+        let dead = || Verdict::Dead { failure: Failure::new(FailureKind::Internal, "") };
+        for stage in [StageName::Extract, StageName::Transform, StageName::Load] {
+            let lane = LaneTelemetry::new(&metrics, &health, "s", stage, "q");
+            for origin in ORIGINS {
+                let mut work =
+                    Work::new(WorkId::new("1"), stage, "s", RecordKey::new("STK_InStock", "RK1"), "{}");
+                work.origin = origin;
+                let items = [Item { work, redelivered: false }];
+                lane.begun(&items);
+                lane.ended(&items, &[dead()], Duration::ZERO, true);
+                lane.unsettled(&items[0], &dead());
+            }
+        }
+        let text = metrics.render().unwrap();
+        let has = |name: &str, stage: &str, count: &str| {
+            let line = format!("{name}{{kind=\"internal\",scheme=\"s\",stage=\"{stage}\"}} {count}\n");
+            assert!(text.contains(&line), "no {line} in {text}");
+        };
+        has("kingpost_dead_lettered_total", "extract", "8");
+        has("kingpost_dead_lettered_total", "load", "8");
+        has("kingpost_documents_dead_total", "transform", "2");
+        has("kingpost_documents_dead_total", "load", "2");
+        assert!(
+            !text.contains("kingpost_documents_dead_total{kind=\"internal\",scheme=\"s\",stage=\"extract\"}")
         );
     }
 }

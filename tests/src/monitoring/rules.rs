@@ -177,6 +177,6 @@ mod tests {
             let (_, rule) = rules.alerts().find(|(alert, _)| *alert == "KingpostWorkerSilent").unwrap();
             rule.held.clone().unwrap()
         };
-        assert_eq!((held(&rules).as_str(), held(&hastened).as_str()), ("5m", "5000ms"));
+        assert_eq!((held(&rules).as_str(), held(&hastened).as_str()), ("1m", "1000ms"));
     }
 }

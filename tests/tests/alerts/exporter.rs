@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 /// The broker counts anew every few seconds.
 const COUNTED: Duration = Duration::from_secs(30);
 
+/// What KingpostScrapeMissing knows `/metrics` by.
+const ALARM: &str = "rabbitmq_alarms_memory_used_watermark";
+
 fn has(text: &str, metric: &str, labels: &[&str]) -> bool {
     text.lines().any(|line| {
         let Some(rest) = line.strip_prefix(metric) else { return false };
@@ -44,6 +47,10 @@ async fn every_metric_of_rabbitmq_that_a_rule_needs_is_on_its_exporter() -> Resu
     });
     all.await.with_context(|| format!("missing: {:?} in\n{text}", missing(&text)))?;
     assert!(has(&text, "rabbitmq_detailed_queue_messages_ready", &["vhost", "queue"]));
+    // Which of the two paths isn't scraped has to show: each has what the other hasn't. The identity is on both.
+    let (nodes, queues) = (read("/metrics").await?, read(&detailed).await?);
+    assert!(has(&nodes, ALARM, &[]) && !has(&queues, ALARM, &[]), "{queues}");
+    assert!(!has(&nodes, "rabbitmq_detailed_queue_messages_ready", &[]), "{nodes}");
     broker.close(COUNTED).await;
     Ok(())
 }

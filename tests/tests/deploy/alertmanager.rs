@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use e2e::monitoring::rules::RulesFile;
+use e2e::monitoring::expressions::asked;
+use e2e::monitoring::rules::{Rule, RulesFile};
 use e2e::tools::{output, repository, tool};
 
 const CONFIG: &str = "deploy/alertmanager/alertmanager.yml";
@@ -61,6 +62,35 @@ fn what_is_inhibited_are_alerts_that_there_are() -> Result<()> {
             let known = !word.starts_with("Kingpost") || rules.alerts().any(|(alert, _)| alert == word);
             ensure!(known, "{CONFIG} inhibits by or for {word}, which is no alert");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_page_that_rests_on_workers_alone_is_told_while_rabbitmq_cannot_be_seen() -> Result<()> {
+    let rules = RulesFile::load()?;
+    let pages: Vec<(&str, &Rule)> = rules
+        .alerts()
+        .filter(|(_, rule)| rule.labels.get("severity").is_some_and(|own| own == "page"))
+        .collect();
+    let expressions: Vec<String> = pages.iter().map(|(_, rule)| rule.expr.clone()).collect();
+    let config: serde_json::Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(repository().join(CONFIG))?)?;
+    let inhibitions = config.get("inhibit_rules").and_then(serde_json::Value::as_array).context("none")?;
+    let by_broker = inhibitions.iter().filter(|inhibition| {
+        inhibition.pointer("/source_matchers/0").is_some_and(|own| own == "alertname = KingpostBrokerDown")
+    });
+    let silenced: String = by_broker
+        .filter_map(|inhibition| inhibition.get("target_matchers"))
+        .map(ToString::to_string)
+        .collect();
+    ensure!(silenced.contains("KingpostQueueUnread"), "KingpostBrokerDown inhibits only {silenced}");
+    for ((alert, _), asked) in pages.iter().zip(asked(&expressions)?) {
+        let of_workers = asked.selectors.iter().all(|selector| selector.metric.starts_with("kingpost_"));
+        ensure!(
+            !of_workers || !silenced.contains(alert),
+            "{CONFIG} inhibits {alert} by KingpostBrokerDown, which also fires when the exporter alone is out of reach"
+        );
     }
     Ok(())
 }

@@ -97,15 +97,10 @@ pub(crate) fn receiving(listener: TcpListener, settings: PushSettings, intakes: 
                 );
             }
             let ending = Ending::new(stop.clone());
-            let (token, max_bytes) = (settings.token, settings.max_bytes);
-            let desk = Arc::new(Desk::new(
-                token,
-                max_bytes,
-                intakes,
-                Arc::new(opened),
-                metrics.push(),
-                ending.clone(),
-            ));
+            let (token, max_bytes, metrics) = (settings.token, settings.max_bytes, metrics.push());
+            intakes.iter().for_each(|intake| metrics.scheme(&intake.scheme));
+            let desk =
+                Arc::new(Desk::new(token, max_bytes, intakes, Arc::new(opened), metrics, ending.clone()));
             let served = server::run(listener, router(Arc::clone(&desk)), ending.in_hand, stop.clone());
             let deadline = async {
                 stop.cancelled().await;

@@ -60,7 +60,7 @@ const GLANCE: &[Panel] = &[
             "count(max by (scheme, stage) (kingpost_scheme_paused{scheme=~\"$scheme\", stage=~\"$stage\"}) == 1) or vector(0)",
             "",
         )],
-        alerts: &["KingpostSchemePaused", "KingpostErpDown"],
+        alerts: &["KingpostSchemePaused", "KingpostErpDown", "KingpostErpThrottled"],
     },
     Panel {
         title: "Both books agree",
@@ -121,7 +121,7 @@ const FLOW: &[Panel] = &[
             "histogram_quantile(0.95, sum by (le, stage) (rate(kingpost_queue_wait_seconds_bucket{scheme=~\"$scheme\", stage=~\"$stage\"}[$__rate_interval])))",
             "{{stage}}",
         )],
-        alerts: &["KingpostDocumentsLate"],
+        alerts: &["KingpostDocumentsLate", "KingpostDocumentsStuck"],
     },
     Panel {
         title: "Oldest message in hand",
@@ -132,7 +132,7 @@ const FLOW: &[Panel] = &[
             "max by (stage) (kingpost_oldest_unsettled_seconds{scheme=~\"$scheme\", stage=~\"$stage\"})",
             "{{stage}}",
         )],
-        alerts: &["KingpostDocumentsLate"],
+        alerts: &["KingpostDocumentsLate", "KingpostDocumentsStuck"],
     },
     Panel {
         title: "Late documents",
@@ -211,7 +211,7 @@ const FAILURES: &[Panel] = &[
             "max by (scheme, stage, reason) (kingpost_scheme_paused{scheme=~\"$scheme\", stage=~\"$stage\"})",
             "{{scheme}} {{stage}} {{reason}}",
         )],
-        alerts: &["KingpostSchemePaused", "KingpostErpDown"],
+        alerts: &["KingpostSchemePaused", "KingpostErpDown", "KingpostErpThrottled"],
     },
 ];
 
@@ -359,7 +359,7 @@ const BROKER: &[Panel] = &[
         unit: "bytes",
         about: "Resident memory of each RabbitMQ node.",
         queries: &[("max by (instance) (rabbitmq_process_resident_memory_bytes)", "{{instance}}")],
-        alerts: &["KingpostBrokerAlarm", "KingpostBrokerDown"],
+        alerts: &["KingpostBrokerAlarm", "KingpostBrokerDown", "KingpostBrokerNodeDown"],
     },
 ];
 
@@ -384,7 +384,7 @@ const BOOKS: &[Panel] = &[
             "time() - max by (scheme) (kingpost_reconcile_last_timestamp_seconds{scheme=~\"$scheme\"})",
             "{{scheme}}",
         )],
-        alerts: &["KingpostReconcileOverdue"],
+        alerts: &["KingpostReconcileOverdue", "KingpostNeverReconciled"],
     },
     Panel {
         title: "History and backfills",
