@@ -193,6 +193,14 @@ impl Inspector {
     /// # Errors
     /// [`ConnectError`] when the broker doesn't answer or refuses, or others have the message in hand.
     pub async fn peek(&self, queue: &str) -> Result<Option<Bytes>, ConnectError> {
+        Ok(self.peek_signed(queue).await?.map(|(body, _)| body))
+    }
+
+    /// The same, with the program and release that wrote it, if it says so.
+    ///
+    /// # Errors
+    /// As of [`Self::peek`].
+    pub async fn peek_signed(&self, queue: &str) -> Result<Option<(Bytes, Option<String>)>, ConnectError> {
         let until = tokio::time::Instant::now() + RETURN_MAX;
         loop {
             match self.depth(queue).await? {
@@ -200,7 +208,10 @@ impl Inspector {
                 Some(depth) if depth.ready > 0 => {
                     let connection = open(&self.config, Role::Inspect).await?;
                     let mut walk = Walk::new(&connection, queue, 1, RETURN_MAX, self.timeout);
-                    let body = walk.next().await?.map(|(delivery, _)| Bytes::from(delivery.data));
+                    let body = walk.next().await?.map(|(delivery, _)| {
+                        let writer = delivery.properties.app_id().as_ref().map(ToString::to_string);
+                        (Bytes::from(delivery.data), writer)
+                    });
                     walk.close().await?;
                     let _ = tokio::time::timeout(self.timeout, connection.close(200, "read".into())).await;
                     self.wait_returned(queue, usize::from(body.is_some())).await;

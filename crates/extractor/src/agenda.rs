@@ -162,15 +162,60 @@ pub(crate) fn carry_out(
     if agenda.answer(&instruction.id).is_some() {
         return false;
     }
-    let stale = |at_s: i64| now_s.saturating_sub(at_s) > STALE_S;
-    let refused = if matches!(instruction.act, Act::Move { .. }) && instruction.at_s.is_some_and(stale) {
-        Some("it was asked for more than an hour ago, and nobody led meanwhile; ask again".to_owned())
-    } else {
-        act(agenda, instruction, now_s, cutting).err()
+    let refused = match instruction.act {
+        Act::Move { .. } => {
+            timely(instruction, now_s).and_then(|()| act(agenda, instruction, now_s, cutting))
+        }
+        _ => act(agenda, instruction, now_s, cutting),
     };
+    let refused = refused.err();
     agenda.tidy();
     agenda.answered(Answer { id: instruction.id.clone(), refused });
     true
+}
+
+/// The agenda that a person sets in the place of one that can't be read. Nothing of that one is known any more: all that is
+/// read from here on may have been read before.
+pub(crate) fn anew(
+    scheme: &str,
+    instruction: &Instruction,
+    now_s: i64,
+    cutting: Cutting,
+) -> Result<Agenda, String> {
+    // Who was shown where the cursor stood knows nothing of what is lost now.
+    let Act::Move { to_s, from_s: None, .. } = instruction.act else {
+        return Err(
+            "the cursor can't be read: set it anew with `kingpost cursor set`, then ask again".to_owned()
+        );
+    };
+    timely(instruction, now_s)?;
+    within(to_s, now_s, cutting)?;
+    let mut agenda = Agenda::new(scheme, to_s);
+    agenda.start_s = Some(cutting.start_s);
+    agenda.reached_s = Some(now_s).filter(|reached_s| *reached_s > to_s);
+    agenda.answered(Answer { id: instruction.id.clone(), refused: None });
+    Ok(agenda)
+}
+
+/// To move a cursor is meant for now.
+fn timely(instruction: &Instruction, now_s: i64) -> Result<(), String> {
+    if instruction.at_s.is_some_and(|at_s| now_s.saturating_sub(at_s) > STALE_S) {
+        return Err("it was asked for more than an hour ago, and nobody led meanwhile; ask again".to_owned());
+    }
+    Ok(())
+}
+
+/// Where a cursor can stand.
+fn within(to_s: i64, now_s: i64, cutting: Cutting) -> Result<(), String> {
+    let end_s = now_s.saturating_sub(cutting.lag_s.max(0));
+    if to_s < cutting.start_s || to_s > end_s {
+        return Err(format!(
+            "the cursor can stand between the scheme's `start` ({}) and `lag` before now ({})",
+            beijing(cutting.start_s),
+            beijing(end_s)
+        ));
+    }
+    Ok(())
 }
 
 fn act(agenda: &mut Agenda, instruction: &Instruction, now_s: i64, cutting: Cutting) -> Result<(), String> {
@@ -252,14 +297,7 @@ fn move_cursor(
     now_s: i64,
     cutting: Cutting,
 ) -> Result<(), String> {
-    let end_s = now_s.saturating_sub(cutting.lag_s.max(0));
-    if to_s < cutting.start_s || to_s > end_s {
-        return Err(format!(
-            "the cursor can stand between the scheme's `start` ({}) and `lag` before now ({})",
-            beijing(cutting.start_s),
-            beijing(end_s)
-        ));
-    }
+    within(to_s, now_s, cutting)?;
     // A cursor ahead of the clock was made by a clock that was wrong: to go back to the present skips nothing.
     if to_s > agenda.cursor_s && !skip {
         return Err(format!(

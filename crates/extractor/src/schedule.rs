@@ -23,7 +23,7 @@ const WAITING_MAX: u32 = 200;
 const CUT_MAX: usize = 50;
 /// Pause before another extractor asks for the lead again.
 const STANDBY: Duration = Duration::from_secs(3);
-/// Pause before a cursor that can't be read is looked at again; a person has to act first.
+/// How long a cursor that can't be read, or is wrong, is left alone; a person has to act first.
 const STANDSTILL: Duration = Duration::from_secs(30);
 /// Pause while enough windows are waiting.
 const ENOUGH: Duration = Duration::from_secs(1);
@@ -83,7 +83,6 @@ pub(crate) async fn run<E: Election>(
             () = stop.cancelled() => break,
             asked = election.ask(scheme) => asked,
         };
-        let mut pause = STANDBY;
         match asked {
             Ok(Some(mut leadership)) => {
                 info!(scheme, "this extractor cuts the windows");
@@ -101,11 +100,8 @@ pub(crate) async fn run<E: Election>(
                     Some(End::Lost(error)) => {
                         warn!(scheme, error, "windows are not cut any more by this extractor");
                     }
-                    Some(End::Unreadable(text)) => {
-                        error!(scheme, "no windows are cut: {text}");
-                        pause = STANDSTILL;
-                    }
-                    None => {}
+                    // It was told, and perhaps another extractor is of the release that wrote it.
+                    Some(End::Unreadable(_)) | None => {}
                 }
             }
             Ok(None) => observer.resigned(),
@@ -113,7 +109,7 @@ pub(crate) async fn run<E: Election>(
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(STANDBY) => {}
         }
     }
 }
@@ -124,6 +120,45 @@ async fn lead(leadership: &mut impl Lead, schedule: &Schedule, observer: &dyn Cu
         Ok(mut leading) => leading.run().await,
         Err(end) => end,
     }
+}
+
+/// Waits for a person to set the cursor anew that can't be read, for a while. Nothing else is carried out without it.
+async fn set_anew(
+    leadership: &mut impl Lead,
+    schedule: &Schedule,
+    observer: &dyn CursorObserver,
+    unreadable: String,
+) -> Result<Agenda, End> {
+    let (scheme, cutting) = (schedule.scheme.as_str(), schedule.cutting);
+    error!(scheme, "no windows are cut: {unreadable}");
+    let until = Instant::now() + STANDSTILL;
+    while leadership.is_held() {
+        // Nobody knows how far it was; the worst is what an alert should see.
+        observer.lag(now_s().saturating_sub(cutting.start_s));
+        while let Some(body) = leadership.instruction().await.map_err(End::Lost)? {
+            let instruction = serde_json::from_slice::<Instruction>(&body).map_err(|error| error.to_string());
+            let set = instruction.and_then(|instruction| {
+                let agenda = agenda::anew(scheme, &instruction, now_s(), cutting)?;
+                Ok((instruction.by, agenda))
+            });
+            if let Ok((by, agenda)) = &set {
+                leadership.advance(Vec::new(), agenda.write().into()).await.map_err(End::Lost)?;
+                let to = cursor::beijing(agenda.cursor_s);
+                warn!(scheme, by, to, "the cursor that could not be read is set anew");
+            }
+            leadership.instructed().await.map_err(End::Lost)?;
+            match set {
+                Ok((_, agenda)) => return Ok(agenda),
+                // There is no agenda that could hold an answer.
+                Err(why) => error!(scheme, body = %body.escape_ascii(), "an instruction is dropped: {why}"),
+            }
+        }
+        if Instant::now() >= until {
+            return Err(End::Unreadable(unreadable));
+        }
+        tokio::time::sleep(TICK).await;
+    }
+    Err(End::Lost("the connection that held the lead is gone".to_owned()))
 }
 
 /// One leader at work.
@@ -155,11 +190,7 @@ impl<'a, L: Lead> Leading<'a, L> {
                     agenda::begin(&mut agenda, schedule.cutting);
                     agenda
                 }
-                Err(text) => {
-                    // Nobody knows how far it was; the worst is what an alert should see.
-                    observer.lag(now_s().saturating_sub(schedule.cutting.start_s));
-                    return Err(End::Unreadable(text));
-                }
+                Err(text) => set_anew(leadership, schedule, observer, text).await?,
             },
         };
         observer.reconciled(&agenda.reconciled);

@@ -231,13 +231,25 @@ impl Agenda {
     /// # Errors
     /// What is wrong with it, and what to do.
     pub fn read(scheme: &str, body: &[u8]) -> Result<Self, String> {
-        let remedy = format!("empty the queue cursor.{scheme} to begin at the scheme's `start` again");
+        let remedy = format!(
+            "start extractors of the release that wrote it, or set it anew with `kingpost cursor set --scheme {scheme} --to WHEN`"
+        );
         let agenda: Agenda =
             serde_json::from_slice(body).map_err(|e| format!("the cursor can't be read: {e}; {remedy}"))?;
         if agenda.scheme != scheme {
             return Err(format!("the cursor belongs to the scheme `{}`; {remedy}", agenda.scheme));
         }
         Ok(agenda)
+    }
+
+    /// Where a cursor stands that can't be read otherwise, if that much can be told of it: everything before was read, or
+    /// was left out.
+    pub fn glimpse(scheme: &str, body: &[u8]) -> Option<i64> {
+        #[derive(Deserialize)]
+        struct Glimpse(#[serde(with = "second")] i64);
+        let value: Value = serde_json::from_slice(body).ok()?;
+        value.get("scheme").filter(|name| *name == scheme)?;
+        serde_json::from_value(value.get("cursor")?.clone()).ok().map(|Glimpse(second)| second)
     }
 
     /// Writes it as JSON.
@@ -360,7 +372,7 @@ pub enum Act {
         /// Where to.
         #[serde(rename = "to", with = "second")]
         to_s: i64,
-        /// Where the cursor stood when the person was shown what would be left out.
+        /// Where the cursor stood when the person was shown what would be left out; nothing where it couldn't be read.
         #[serde(rename = "from", default, with = "optional_second", skip_serializing_if = "Option::is_none")]
         from_s: Option<i64>,
         /// What lies between is not read, and the person knows.
@@ -515,10 +527,17 @@ mod tests {
 
     #[test]
     fn a_wrong_cursor_is_explained() {
-        assert!(Agenda::read("s", b"{}").unwrap_err().contains("empty the queue cursor.s"));
+        assert!(Agenda::read("s", b"{}").unwrap_err().contains("cursor set --scheme s"));
         let broken = br#"{"scheme":"s","cursor":"yesterday"}"#;
         assert!(Agenda::read("s", broken).unwrap_err().contains("`yesterday` is not a time"));
         assert!(Agenda::read("s", &Agenda::new("t", 0).write()).unwrap_err().contains("the scheme `t`"));
+        let newer = br#"{"scheme":"s","cursor":"2026-01-01T00:00:00+08:00","periods":"none"}"#;
+        assert!(Agenda::read("s", newer).is_err());
+        assert_eq!(
+            [newer, &broken[..], b""].map(|body| Agenda::glimpse("s", body)),
+            [Some(START), None, None]
+        );
+        assert_eq!(Agenda::glimpse("t", newer), None);
     }
 
     #[test]

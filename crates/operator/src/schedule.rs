@@ -13,6 +13,7 @@ use crate::{
     clock,
     ending::Stop,
     session::Session,
+    terminal::plain,
 };
 
 /// How long an answer is waited for: an extractor that leads looks every second.
@@ -62,10 +63,72 @@ impl Cut {
     }
 }
 
+/// What a scheme's cursor queue holds.
+#[derive(Clone, Debug)]
+pub(crate) enum Looked {
+    /// Nothing: no extractor has led yet.
+    Nothing,
+    /// An agenda.
+    Agenda(Box<Agenda>),
+    /// Something that this release can't read.
+    Unreadable(Unreadable),
+}
+
+/// A cursor that can't be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    /// Why, by whom it was written, and what to do.
+    pub(crate) why: String,
+    /// Where it stands, if that much can be told.
+    pub(crate) cursor_s: Option<i64>,
+}
+
+impl Looked {
+    fn of(scheme: &str, seen: Option<(&[u8], Option<&str>)>) -> Self {
+        let Some((body, writer)) = seen else { return Looked::Nothing };
+        match Agenda::read(scheme, body) {
+            Ok(agenda) => Looked::Agenda(Box::new(agenda)),
+            Err(why) => {
+                let writer = writer.unwrap_or("nobody who says so");
+                let why = format!(
+                    "{why}; it was written by {writer}, this is kingpost/{}",
+                    env!("CARGO_PKG_VERSION")
+                );
+                Looked::Unreadable(Unreadable { why: plain(&why), cursor_s: Agenda::glimpse(scheme, body) })
+            }
+        }
+    }
+
+    /// The agenda, if it can be read.
+    pub(crate) fn agenda(&self) -> Option<&Agenda> {
+        match self {
+            Looked::Agenda(agenda) => Some(agenda),
+            Looked::Nothing | Looked::Unreadable(_) => None,
+        }
+    }
+
+    /// Why there is none although there is a cursor.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            Looked::Unreadable(unreadable) => Some(&unreadable.why),
+            Looked::Nothing | Looked::Agenda(_) => None,
+        }
+    }
+}
+
+/// What a scheme's cursor queue holds, also where it can't be read.
+pub(crate) async fn look(inspector: &Inspector, scheme: &str) -> Result<Looked, Stop> {
+    let seen = inspector.peek_signed(&Topology::cursor_queue(scheme)).await?;
+    Ok(Looked::of(scheme, seen.as_ref().map(|(body, writer)| (&**body, writer.as_deref()))))
+}
+
 /// What a scheme's cursor queue says; nothing before an extractor has led.
 pub(crate) async fn agenda(inspector: &Inspector, scheme: &str) -> Result<Option<Agenda>, Stop> {
-    let body = inspector.peek(&Topology::cursor_queue(scheme)).await?;
-    body.map(|body| Agenda::read(scheme, &body)).transpose().map_err(Stop::failed)
+    match look(inspector, scheme).await? {
+        Looked::Nothing => Ok(None),
+        Looked::Agenda(agenda) => Ok(Some(*agenda)),
+        Looked::Unreadable(unreadable) => Err(Stop::failed(unreadable.why)),
+    }
 }
 
 /// A point in time that an option gives, in whole seconds.
@@ -111,6 +174,9 @@ pub(crate) async fn tell(
     let settings = session.settings()?;
     let (broker, journal) = (session.broker(&settings), Session::journal(&settings));
     let Telling { command, actor, reason, act } = telling;
+    if !matches!(act, Act::Move { from_s: None, .. }) {
+        carried_out_at_all(session, scheme).await?;
+    }
     let id = new_id(session.now_ms, command);
     let at_s = Some(session.now_ms.div_euclid(1_000));
     let instruction = Instruction { id: id.clone(), by: actor.name(), at_s, reason: reason.to_owned(), act };
@@ -162,6 +228,20 @@ pub(crate) async fn tell(
     }
 }
 
+/// Without a cursor that can be read nothing is carried out but that a new one is set; that one is unclear otherwise is no
+/// reason not to ask.
+async fn carried_out_at_all(session: &Session, scheme: &str) -> Result<(), Stop> {
+    let inspector = session.inspector(session.settings()?).await?;
+    let looked = look(&inspector, scheme).await;
+    inspector.close().await;
+    match looked {
+        Ok(Looked::Unreadable(unreadable)) => {
+            Err(Stop::failed(format!("{}; nothing was asked", unreadable.why)))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn answered(session: &Session, scheme: &str, id: &str) -> Result<Option<Answer>, Stop> {
     let inspector = session.inspector(session.settings()?).await?;
     let until = Instant::now() + ANSWER;
@@ -182,3 +262,20 @@ async fn answered(session: &Session, scheme: &str, id: &str) -> Result<Option<An
 /// What to say of an instruction that nobody has carried out yet.
 pub(crate) const NOBODY: &str = "nobody has answered within 20 s: no extractor of this release cuts the windows of the scheme at present; it is carried \
      out as soon as one does\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_can_not_be_read_tells_by_whom_it_was_written_and_what_to_do() {
+        let body = br#"{"scheme":"s","cursor":"2026-01-01T00:00:00+08:00","periods":"none"}"#;
+        let looked = Looked::of("s", Some((body, Some("kingpost-extractor/9.0.0"))));
+        let why = looked.why().unwrap();
+        for part in ["kingpost-extractor/9.0.0", "this is kingpost/", "kingpost cursor set --scheme s --to"] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert!(matches!(&looked, Looked::Unreadable(Unreadable { cursor_s: Some(1_767_196_800), .. })));
+        assert!(looked.agenda().is_none());
+    }
+}

@@ -10,6 +10,7 @@ use e2e::{
     pipeline::{Pipeline, SCHEME, Schemes, Tempo, Worker, metric},
 };
 use jiff::Timestamp;
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -151,6 +152,54 @@ async fn a_cursor_that_is_set_back_reads_again_and_doubles_nothing() -> Result<(
     ensure!(shown[0]["lag_seconds"].as_i64().is_some_and(|lag| lag < 60), "{shown:?}");
     let trail = run.kingpost(&["audit", "list"]).await?;
     ensure!(trail.contains("cursor set") && trail.contains("carried out"), "{trail}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cursor_that_can_not_be_read_is_told_and_set_anew_and_nothing_is_lost_or_doubled() -> Result<()> {
+    let run = Run::of("schedule-unreadable", 40, 4 * 3_600, "1h").await?;
+    let mut workers = run.start_all()?;
+    run.done().await?;
+    let saves = run.requests("BatchSave").await?;
+    workers.remove(0).process.kill();
+    let admin = Connection::connect(&run.pipeline.amqp_url, ConnectionProperties::default()).await?;
+    let channel = admin.create_channel().await?;
+    let properties = BasicProperties::default().with_app_id("kingpost-extractor/9.9.9".into());
+    let (queue, body) = (format!("cursor.{SCHEME}"), br#"{"of": "another release"}"#);
+    channel.basic_publish("".into(), queue.into(), Default::default(), body, properties).await?.await?;
+    admin.close(200, "done".into()).await?;
+    // An order that nobody has read yet.
+    let orders = run.sandbox.get("wdt/orders").await?;
+    let number = orders.pointer("/0/order_no").and_then(Value::as_str).context("no order")?.to_owned();
+    run.sandbox.post("wdt/orders", &json!({"order_no": number, "flag_name": "example"})).await?;
+
+    let extractor = run.pipeline.start("extractor")?;
+    wait_until(SOON, "the extractor to say so", async || {
+        extractor.process.output().contains("no windows are cut: the cursor can't be read")
+    })
+    .await?;
+    for arguments in [&["cursor", "show"][..], &["backfill", "--from", "3h", "--to", "1h"], &["status"]] {
+        let output = match run.kingpost(arguments).await {
+            Ok(output) => output,
+            Err(error) => error.to_string(),
+        };
+        for part in ["kingpost-extractor/9.9.9", "kingpost cursor set --scheme purchase-stockin --to"] {
+            ensure!(output.contains(part), "{arguments:?}: {output}");
+        }
+    }
+    let plan = run.kingpost(&["cursor", "set", "--to", "3h"]).await?;
+    ensure!(plan.contains("lost with it") && plan.contains("nothing was changed"), "{plan}");
+    let looked = run.requests("ExecuteBillQuery").await?;
+    let done = run.kingpost(&["cursor", "set", "--to", "3h", "--yes", "--reason", "an example"]).await?;
+    ensure!(done.contains("the cursor is moved"), "{done}");
+    wait_until(SOON, "the change to be looked up", async || {
+        run.requests("ExecuteBillQuery").await.is_ok_and(|now| now > looked)
+    })
+    .await?;
+    run.done().await?;
+    ensure!(run.requests("BatchSave").await? == saves, "what was read again was posted again");
+    let shown = run.lines(&["cursor", "show", "--json"]).await?;
+    ensure!(shown[0]["unreadable"].is_null() && shown[0]["cursor"].is_string(), "{shown:?}");
     Ok(())
 }
 

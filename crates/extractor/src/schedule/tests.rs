@@ -206,7 +206,7 @@ async fn an_unreadable_cursor_stands_still_and_is_tried_again_at_leisure() {
     let fake = Fake::at(b"not a cursor");
     let schedule = schedule(0);
     assert!(
-        matches!(lead(&mut fake.clone(), &schedule, &fake).await, End::Unreadable(text) if text.contains("cursor.s"))
+        matches!(lead(&mut fake.clone(), &schedule, &fake).await, End::Unreadable(text) if text.contains("cursor set"))
     );
     runs(&fake, &schedule, 600).await;
     let world = fake.world();
@@ -214,6 +214,28 @@ async fn an_unreadable_cursor_stands_still_and_is_tried_again_at_leisure() {
     assert!(world.windows.is_empty());
     assert_eq!(world.cursor.as_deref(), Some(b"not a cursor".as_slice()));
     assert!(world.lag > 1_000_000, "an alert on the lag must see it: {}", world.lag);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_sets_a_cursor_anew_that_can_not_be_read_whenever_its_leader_dies() {
+    let to_s = now_s() - 300 - 2 * HOUR;
+    for dies_at in 1..15 {
+        let fake = Fake::at(b"not a cursor");
+        // Somebody asked before it was so, and was shown where the cursor stood.
+        fake.instruct("pause", Act::Pause { period: "b".to_owned() });
+        fake.instruct("before", Act::Move { to_s, from_s: Some(to_s), skip: true });
+        fake.instruct("anew", Act::Move { to_s, from_s: None, skip: false });
+        fake.world().dies_at = Some(dies_at);
+        runs(&fake, &schedule(to_s - 30 * DAY), 60).await;
+        let agenda = fake.agenda();
+        assert_eq!(agenda.answers, [Answer { id: "anew".to_owned(), refused: None }], "dies at {dies_at}");
+        let world = fake.world();
+        assert!(world.instructions.is_empty() && world.in_hand.is_none(), "dies at {dies_at}");
+        assert_eq!(gaps(&world.windows, to_s, now_s() - 301), [], "dies at {dies_at}");
+        let first = world.windows[0].0;
+        assert!(first.from_s <= to_s && first.fresh_from_s > to_s, "{first:?}");
+        assert!(world.lag < 2 * HOUR, "{}", world.lag);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,12 @@
 use clap::Args;
-use kingpost_model::{Act, Agenda, windows};
+use kingpost_model::{Act, windows};
 use serde_json::json;
 
 use crate::{
     act::Actor,
     clock,
     ending::{Report, Stop},
-    schedule::{Cut, NOBODY, Telling, Told, agenda, beijing, length, point_s, scheme, tell},
+    schedule::{Cut, Looked, NOBODY, Telling, Told, beijing, length, look, point_s, scheme, tell},
     session::Session,
     terminal::{self, counted, plain},
 };
@@ -17,7 +17,8 @@ Examples:
   kingpost cursor set --scheme purchase-stockin --to 2026-11-01 --reason 'clock was wrong, KD-1042' --yes
 
 Without --yes and without a terminal only the plan is printed. What is read again is looked up in the target before
-anything is posted. To read a longer period again, `kingpost backfill` is kinder: it waits its turn behind live documents.";
+anything is posted. To read a longer period again, `kingpost backfill` is kinder: it waits its turn behind live documents.
+A cursor that can't be read is set anew; the plan says what is lost with it.";
 
 /// Live documents wait while windows of so many seconds are read again in their order.
 const LONG_S: i64 = 86_400;
@@ -53,12 +54,15 @@ struct Plan {
     scheme: String,
     now_s: i64,
     cut: Cut,
-    from_s: i64,
+    /// Where it stands; nothing where that can't be told.
+    from_s: Option<i64>,
     to_s: i64,
+    /// Why the cursor can't be read, where it can't.
+    unreadable: Option<String>,
 }
 
 impl Plan {
-    fn of(scheme: &str, cut: Cut, agenda: Option<&Agenda>, to_s: i64, now_s: i64) -> Result<Self, Stop> {
+    fn of(scheme: &str, cut: Cut, looked: &Looked, to_s: i64, now_s: i64) -> Result<Self, Stop> {
         let end_s = now_s - cut.lag_s;
         if to_s < cut.start_s || to_s > end_s {
             return Err(Stop::usage(format!(
@@ -67,25 +71,45 @@ impl Plan {
                 beijing(end_s)
             )));
         }
-        let Some(agenda) = agenda else {
-            return Err(Stop::failed(
-                "no extractor has cut a window of this scheme yet: set its `start`, and start an extractor",
-            ));
+        let (from_s, unreadable) = match looked {
+            Looked::Nothing => {
+                return Err(Stop::failed(
+                    "no extractor has cut a window of this scheme yet: set its `start`, and start an extractor",
+                ));
+            }
+            Looked::Agenda(agenda) => (Some(agenda.cursor_s), None),
+            Looked::Unreadable(unreadable) => (unreadable.cursor_s, Some(unreadable.why.clone())),
         };
-        let from_s = agenda.cursor_s;
-        Ok(Plan { scheme: scheme.to_owned(), now_s, cut, from_s, to_s })
+        Ok(Plan { scheme: scheme.to_owned(), now_s, cut, from_s, to_s, unreadable })
     }
 
-    /// Seconds that are read again; negative where they are left out.
+    /// Seconds that are read again; negative where they are left out. Where nobody knows, all up to now.
     fn back_s(&self) -> i64 {
         // A cursor ahead of the clock has read nothing of the future.
-        self.from_s.min(self.now_s) - self.to_s
+        self.from_s.map_or(self.now_s, |from_s| from_s.min(self.now_s)) - self.to_s
+    }
+
+    /// What is lost with a cursor that can't be read.
+    fn lost(&self) -> String {
+        let Some(why) = &self.unreadable else { return String::new() };
+        let mut text = format!(
+            "{why}\nit is replaced, and lost with it are: history and backfills that are not read to their end, what was \
+             left out on purpose (second looks bring it back), how far second looks have come, and which comparisons of \
+             both books differed (compare those periods again)\n"
+        );
+        if self.from_s.is_none() {
+            text.push_str(
+                "nobody can tell how far it was: what was changed before the new one and never read is left out; choose a time \
+                 before the last document that arrived\n",
+            );
+        }
+        text
     }
 
     fn text(&self) -> String {
-        let mut text =
-            format!("{}: cursor {} -> {}\n", self.scheme, beijing(self.from_s), beijing(self.to_s));
-        if self.from_s > self.now_s {
+        let from = self.from_s.map_or_else(|| "?".to_owned(), beijing);
+        let mut text = format!("{}: cursor {from} -> {}\n{}", self.scheme, beijing(self.to_s), self.lost());
+        if self.from_s.is_some_and(|from_s| from_s > self.now_s) {
             text.push_str(
                 "it is ahead of the clock, so a clock was wrong: what was changed meanwhile was read too early; choose a time \
                  before that, or read it again with `kingpost backfill`\n",
@@ -122,7 +146,8 @@ impl Plan {
         let time = |second: i64| clock::rfc3339(second.saturating_mul(1_000));
         let object = json!({
             "scheme": self.scheme,
-            "from": time(self.from_s),
+            "from": self.from_s.and_then(time),
+            "unreadable": self.unreadable,
             "to": time(self.to_s),
             "read_again_seconds": self.back_s().max(0),
             "left_out_seconds": (-self.back_s()).max(0),
@@ -138,11 +163,11 @@ impl Set {
         let scheme = scheme(session, self.scheme.as_deref())?;
         let to_s = point_s("--to", &self.to, session.now_ms)?;
         let inspector = session.inspector(session.settings()?).await?;
-        let agenda = agenda(&inspector, &scheme.name).await;
+        let looked = look(&inspector, &scheme.name).await;
         inspector.close().await;
         let cut = Cut::of(&scheme.source.window);
         let now_s = session.now_ms.div_euclid(1_000);
-        let plan = Plan::of(&scheme.name, cut, agenda?.as_ref(), to_s, now_s)?;
+        let plan = Plan::of(&scheme.name, cut, &looked?, to_s, now_s)?;
         if plan.back_s() < 0 && !self.skip {
             let text = "add --skip if that is meant; nothing was changed";
             return Err(Stop::usage(format!("{}{text}", plan.text())));
@@ -162,7 +187,9 @@ impl Set {
                 }
             }
         }
-        let act = Act::Move { to_s, from_s: Some(plan.from_s), skip: plan.back_s() < 0 };
+        // Without a place to move from, whoever leads may replace what can't be read.
+        let from_s = plan.from_s.filter(|_| plan.unreadable.is_none());
+        let act = Act::Move { to_s, from_s, skip: plan.back_s() < 0 };
         let telling = Telling { command: "cursor set", actor: &self.actor, reason: &self.reason, act };
         let (_, told, notes) = tell(session, &scheme.name, telling).await?;
         let (word, done) = match told {
@@ -181,7 +208,10 @@ impl Set {
 
 #[cfg(test)]
 mod tests {
+    use kingpost_model::Agenda;
+
     use super::*;
+    use crate::schedule::Unreadable;
 
     const START: i64 = 1_767_196_800;
     const NOW: i64 = START + 10 * 86_400;
@@ -189,7 +219,36 @@ mod tests {
     fn plan(from_s: Option<i64>, to_s: i64) -> Result<Plan, Stop> {
         let cut = Cut { start_s: START, width_s: 3_600, lag_s: 300 };
         let agenda = from_s.map(|from_s| Agenda::new("s", from_s));
-        Plan::of("s", cut, agenda.as_ref(), to_s, NOW)
+        Plan::of(
+            "s",
+            cut,
+            &agenda.map_or(Looked::Nothing, |agenda| Looked::Agenda(Box::new(agenda))),
+            to_s,
+            NOW,
+        )
+    }
+
+    #[test]
+    fn a_plan_for_a_cursor_that_can_not_be_read_says_what_is_lost() {
+        let cut = Cut { start_s: START, width_s: 3_600, lag_s: 300 };
+        let of = |cursor_s| {
+            let looked = Looked::Unreadable(Unreadable { why: "it is newer".to_owned(), cursor_s });
+            Plan::of("s", cut, &looked, NOW - 6 * 3_600, NOW).unwrap()
+        };
+        let blind = of(None);
+        for part in [
+            "cursor ? -> ",
+            "it is newer",
+            "comparisons of both books",
+            "6 h are read again",
+            "nobody can tell",
+        ] {
+            assert!(blind.text().contains(part), "{part}:\n{}", blind.text());
+        }
+        assert!(blind.object("planned").contains("\"from\":null"), "{}", blind.object("planned"));
+        let seen = of(Some(NOW - 7_200));
+        assert!(seen.text().contains("4 h are read again") && !seen.text().contains("nobody can tell"));
+        assert!(of(Some(START)).back_s() < 0, "more is left out than a person knows without --skip");
     }
 
     fn text(from_s: i64, to_s: i64) -> String {

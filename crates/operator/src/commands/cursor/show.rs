@@ -1,14 +1,15 @@
 use clap::Args;
 use comfy_table::{Cell, CellAlignment};
 use kingpost_model::Agenda;
+use kingpost_settings::Exit;
 use serde_json::json;
 
 use crate::{
     clock,
     ending::{Report, Stop},
-    schedule::{Cut, agenda, beijing, length, schemes},
+    schedule::{Cut, Looked, beijing, length, look, schemes},
     session::Session,
-    terminal,
+    terminal::{self, plain},
 };
 
 const AFTER_HELP: &str = "\
@@ -33,16 +34,20 @@ impl Show {
         let inspector = session.inspector(session.settings()?).await?;
         let mut rows = Vec::new();
         for scheme in schemes {
-            let agenda = agenda(&inspector, &scheme.name).await?;
-            rows.push((scheme.name, Cut::of(&scheme.source.window), agenda));
+            let looked = look(&inspector, &scheme.name).await?;
+            rows.push((scheme.name, Cut::of(&scheme.source.window), looked));
         }
         inspector.close().await;
         let now_s = session.now_ms.div_euclid(1_000);
-        Ok(Report::done(if self.json { lines(&rows, now_s) } else { table(&rows, now_s, session.width) }))
+        let out = if self.json { lines(&rows, now_s) } else { table(&rows, now_s, session.width) };
+        let why = |(scheme, _, looked): &Row| Some(plain(&format!("{scheme}: {}\n", looked.why()?)));
+        let notes: String = rows.iter().filter_map(why).collect();
+        let exit = if notes.is_empty() { Exit::Done } else { Exit::Failed };
+        Ok(Report { out, notes, exit })
     }
 }
 
-type Row = (String, Cut, Option<Agenda>);
+type Row = (String, Cut, Looked);
 
 fn left(cut: Cut, agenda: &Agenda) -> u64 {
     agenda.periods.iter().map(|period| period.windows_left(cut.width_s)).sum()
@@ -50,15 +55,17 @@ fn left(cut: Cut, agenda: &Agenda) -> u64 {
 
 fn lines(rows: &[Row], now_s: i64) -> String {
     let time = |second: i64| clock::rfc3339(second.saturating_mul(1_000));
-    let object = |(scheme, cut, agenda): &Row| {
+    let object = |(scheme, cut, looked): &Row| {
+        let agenda = looked.agenda();
         json!({
             "scheme": scheme,
             "start": time(cut.start_s),
-            "cursor": agenda.as_ref().and_then(|agenda| time(agenda.cursor_s)),
-            "lag_seconds": agenda.as_ref().map(|agenda| now_s - agenda.cursor_s),
-            "reached": agenda.as_ref().and_then(|agenda| time(agenda.reached_s())),
-            "remedied": agenda.as_ref().and_then(|agenda| agenda.remedied_s).and_then(time),
-            "backlog_windows": agenda.as_ref().map(|agenda| left(*cut, agenda)),
+            "cursor": agenda.and_then(|agenda| time(agenda.cursor_s)),
+            "lag_seconds": agenda.map(|agenda| now_s - agenda.cursor_s),
+            "reached": agenda.and_then(|agenda| time(agenda.reached_s())),
+            "remedied": agenda.and_then(|agenda| agenda.remedied_s).and_then(time),
+            "backlog_windows": agenda.map(|agenda| left(*cut, agenda)),
+            "unreadable": looked.why(),
         })
     };
     rows.iter().map(|row| format!("{}\n", object(row))).collect()
@@ -67,8 +74,12 @@ fn lines(rows: &[Row], now_s: i64) -> String {
 fn table(rows: &[Row], now_s: i64, width: u16) -> String {
     let mut table = terminal::table(width, false);
     table.set_header(["scheme", "cursor", "behind now", "second look to", "beside it"]);
-    for (scheme, cut, agenda) in rows {
-        let Some(agenda) = agenda else {
+    for (scheme, cut, looked) in rows {
+        if looked.why().is_some() {
+            table.add_row([scheme.as_str(), "can't be read", "-", "-", "-"]);
+            continue;
+        }
+        let Some(agenda) = looked.agenda() else {
             let starts = format!("begins at {}", beijing(cut.start_s));
             table.add_row([scheme.as_str(), "none yet", "-", "-", &starts]);
             continue;
@@ -94,6 +105,7 @@ mod tests {
     use kingpost_model::{Period, PeriodKind};
 
     use super::*;
+    use crate::schedule::Unreadable;
 
     fn rows() -> Vec<Row> {
         let start_s = 1_767_196_800;
@@ -113,7 +125,12 @@ mod tests {
             reason: String::new(),
             others: std::collections::BTreeMap::new(),
         });
-        vec![("a".to_owned(), cut, Some(agenda)), ("b".to_owned(), cut, None)]
+        let unreadable = Unreadable { why: "it is newer".to_owned(), cursor_s: None };
+        vec![
+            ("a".to_owned(), cut, Looked::Agenda(Box::new(agenda))),
+            ("b".to_owned(), cut, Looked::Nothing),
+            ("c".to_owned(), cut, Looked::Unreadable(unreadable)),
+        ]
     }
 
     #[test]
@@ -125,6 +142,7 @@ mod tests {
             ["a", "2026-01-02 00:00:00", "6 min", "2026-01-01 01:00:00", "1 window"]
         );
         assert!(lines[3].contains('b') && lines[3].contains("begins at 2026-01-01"), "{text}");
+        assert!(lines[4].contains('c') && lines[4].contains("can't be read"), "{text}");
     }
 
     #[test]
@@ -137,6 +155,7 @@ mod tests {
             (Some(365), Some(1))
         );
         assert_eq!(objects[0]["cursor"], "2026-01-02T00:00:00+08:00");
-        assert!(objects[1]["cursor"].is_null());
+        assert!(objects[1]["cursor"].is_null() && objects[1]["unreadable"].is_null());
+        assert_eq!(objects[2]["unreadable"], "it is newer");
     }
 }

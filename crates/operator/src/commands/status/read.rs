@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use jiff::Timestamp;
 use kingpost_broker::{BrokerConfig, Inspector, JournalReader, QueueDepth, UNROUTABLE};
-use kingpost_model::{Agenda, JournalStep, RETRY_TIERS, Route, StageName};
+use kingpost_model::{JournalStep, RETRY_TIERS, Route, StageName};
 use kingpost_scheme::Scheme;
 
 use super::super::dead::{Filter, Group, Groups, Places};
 use crate::{
     ending::Stop,
     management::Management,
-    schedule::{Cut, agenda},
+    schedule::{Cut, Looked, look},
 };
 
 /// Dead letters of one queue that are grouped by cause; more are only counted, because reading takes time.
@@ -38,7 +38,7 @@ const NOT_ASKED: &str = "AMQP doesn't tell it; set MANAGEMENT_URL to RabbitMQ's 
 pub(super) struct OfScheme {
     pub(super) name: String,
     pub(super) cut: Cut,
-    pub(super) agenda: Option<Agenda>,
+    pub(super) looked: Looked,
     pub(super) stages: Vec<OfStage>,
     /// By cause, the most frequent first; where there are too many letters to be read, nothing.
     pub(super) causes: Vec<Group>,
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         shards: u32,
         held: Option<&BTreeMap<String, u64>>,
     ) -> Result<OfScheme, Stop> {
-        let agenda = agenda(self.inspector, &name).await?;
+        let looked = look(self.inspector, &name).await?;
         let (mut stages, mut causes) = (Vec::new(), Vec::new());
         for stage in StageName::ALL {
             let (mut work, mut in_flight): (Option<QueueDepth>, Option<u64>) = (None, None);
@@ -188,7 +188,7 @@ impl<'a> Reader<'a> {
             stages.push(OfStage { stage, work, dead, in_flight, ended: None });
         }
         causes.sort_by_key(|group| std::cmp::Reverse(group.count));
-        Ok(OfScheme { name, cut, agenda, stages, causes })
+        Ok(OfScheme { name, cut, looked, stages, causes })
     }
 
     async fn causes(

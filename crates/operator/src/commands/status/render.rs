@@ -18,7 +18,7 @@ const CAUSES: usize = 5;
 const BOOKS: usize = 5;
 
 fn left(scheme: &OfScheme) -> u64 {
-    let periods = scheme.agenda.iter().flat_map(|agenda| &agenda.periods);
+    let periods = scheme.looked.agenda().into_iter().flat_map(|agenda| &agenda.periods);
     periods.map(|period| period.windows_left(scheme.cut.width_s)).sum()
 }
 
@@ -26,7 +26,7 @@ pub(super) fn lines(seen: &Seen) -> String {
     let now_s = seen.at_ms.div_euclid(1_000);
     let mut out = String::new();
     for scheme in &seen.schemes {
-        let agenda = scheme.agenda.as_ref();
+        let agenda = scheme.looked.agenda();
         let stage = |stage: &OfStage| {
             json!({
                 "stage": stage.stage.as_str(),
@@ -44,6 +44,7 @@ pub(super) fn lines(seen: &Seen) -> String {
             "cursor": agenda.and_then(|agenda| clock::rfc3339(agenda.cursor_s.saturating_mul(1_000))),
             "lag_seconds": agenda.map(|agenda| now_s - agenda.cursor_s),
             "backlog_windows": left(scheme),
+            "unreadable": scheme.looked.why(),
             "differing": agenda.map(|agenda| &agenda.reconciled.open),
             "stages": scheme.stages.iter().map(stage).collect::<Vec<_>>(),
             "causes": scheme.causes,
@@ -84,7 +85,10 @@ pub(super) fn tables(seen: &Seen, width: u16) -> String {
 
 /// The cursor, and what is cut beside it.
 fn head(scheme: &OfScheme, now_s: i64) -> String {
-    let Some(agenda) = &scheme.agenda else {
+    if let Some(why) = scheme.looked.why() {
+        return format!("{}: no windows are cut: {}\n", scheme.name, plain(why));
+    }
+    let Some(agenda) = scheme.looked.agenda() else {
         return format!("{}: no window cut yet; it begins at {}\n", scheme.name, beijing(scheme.cut.start_s));
     };
     let mut out = format!(
@@ -212,7 +216,7 @@ mod tests {
     use kingpost_model::{Agenda, PeriodKind};
 
     use super::*;
-    use crate::schedule::Cut;
+    use crate::schedule::{Cut, Looked};
 
     fn seen() -> Seen {
         let start_s = 1_767_196_800;
@@ -254,8 +258,14 @@ mod tests {
             OfStage { stage: StageName::Load, work: None, dead: Some(7), in_flight: None, ended: None },
         ];
         let cut = Cut { start_s, width_s: 3_600, lag_s: 300 };
-        let scheme = OfScheme { name: "s".to_owned(), cut, agenda: Some(agenda), stages, causes: Vec::new() };
-        let young = OfScheme { name: "t".to_owned(), agenda: None, ..scheme.clone() };
+        let scheme = OfScheme {
+            name: "s".to_owned(),
+            cut,
+            looked: Looked::Agenda(Box::new(agenda)),
+            stages,
+            causes: Vec::new(),
+        };
+        let young = OfScheme { name: "t".to_owned(), looked: Looked::Nothing, ..scheme.clone() };
         let at_ms = (start_s + 86_400 + 365) * 1_000;
         Seen {
             at_ms,
