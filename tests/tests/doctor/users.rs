@@ -186,7 +186,7 @@ async fn the_script_makes_the_users_and_may_run_again() -> Result<()> {
     let (code, script) = kingpost(&own, &[]).await?;
     ensure!(code == Some(0), "{script}");
     // The notes come after it, a line that is no command.
-    let script = script.split_once("\n12 files made").context("no notes")?.0;
+    let script = script.split_once("\n13 files made").context("no notes")?.0;
     let (file, ctl) = (dir.path().join("users.sh"), dir.path().join("ctl"));
     std::fs::write(&file, script)?;
     std::fs::write(&ctl, broker.ctl_script())?;
